@@ -1,0 +1,127 @@
+"""What a client and the gateway say over one WebSocket.
+
+Text frames are JSON, one struct each, told apart by `type`. Binary frames carry output: a fixed
+header (`OUTPUT_HEADER`) and the script's raw bytes. One connection follows at most one job; a client
+that lost its connection opens another and sends `Follow` with the offsets it has.
+"""
+
+import struct
+from typing import Union
+
+import msgspec
+
+from chisel_shared.contract.ids import Digest
+from chisel_shared.contract.job import JobSpec, JobView
+
+PROTOCOL = "chisel.v1"
+"""The WebSocket subprotocol: both sides name it, so a stranger on the port is noticed at once."""
+
+MAX_TEXT_BYTES = 64 * 1024
+"""Largest text frame the gateway accepts: a spec with its arguments fits, a mistake does not."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a client has read: the attempt and the next byte it wants of each stream."""
+
+    attempt: int = 0
+    stdout: int = 0
+    stderr: int = 0
+
+
+# Client to gateway
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Submit a job and, with `follow`, watch it to its end on this connection."""
+
+    spec: JobSpec
+    idempotency_key: str
+    follow: bool = True
+
+
+class Follow(msgspec.Struct, frozen=True, tag="follow"):
+    """Send the output of a job from `position`. With `live` off, send what is stored by now, then `End`."""
+
+    job_id: str
+    position: Position = Position()
+    live: bool = True
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Ask for the end of a job; answered by its view."""
+
+    job_id: str
+
+
+class List(msgspec.Struct, frozen=True, tag="list"):
+    """Ask for jobs, newest first; answered by `Listing`."""
+
+    unfinished: bool = False
+    limit: int = 50
+
+
+ClientFrame = Union[Submit, Follow, Cancel, List]
+
+# Gateway to client
+
+
+class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+    """The job is committed: it will reach an end whatever happens to this connection."""
+
+    job: JobView
+
+
+class BundleMissing(msgspec.Struct, frozen=True, tag="bundle_missing"):
+    """Upload this bundle, then send the same `Submit` again."""
+
+    digest: Digest
+
+
+class Update(msgspec.Struct, frozen=True, tag="update"):
+    """The followed job changed, or the answer to `Cancel`."""
+
+    job: JobView
+
+
+class Listing(msgspec.Struct, frozen=True, tag="listing"):
+    jobs: tuple[JobView, ...]
+
+
+class End(msgspec.Struct, frozen=True, tag="end"):
+    """Every byte asked for has been sent; with a finished job, its `end` is final."""
+
+    job: JobView
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
+    """The last frame could not be served. `code` is one of the error tree's."""
+
+    code: str
+    message: str
+
+
+ServerFrame = Union[Accepted, BundleMissing, Update, Listing, End, Failure]
+
+OUTPUT_HEADER = struct.Struct(">BIQ")
+"""Stream (1 stdout, 2 stderr), attempt, offset of the first byte that follows."""
+
+STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
+
+_encoder = msgspec.json.Encoder()
+_client_decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
+_server_decoder: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)
+
+
+def encode(frame: ClientFrame | ServerFrame) -> bytes:
+    """A frame as the payload of a text message."""
+    return _encoder.encode(frame)
+
+
+def decode_client(payload: bytes | str) -> ClientFrame:
+    """A client's text message; `msgspec.MsgspecError` when it is none of ours."""
+    return _client_decoder.decode(payload)
+
+
+def decode_server(payload: bytes | str) -> ServerFrame:
+    """A gateway's text message; `msgspec.MsgspecError` when it is none of ours."""
+    return _server_decoder.decode(payload)

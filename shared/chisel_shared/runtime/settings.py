@@ -1,0 +1,34 @@
+"""Settings every service has. A service's own class says its prefix: `CHISEL_<SERVICE>_*`."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Read from the environment once, by `serve`, and handed down; nothing else reads it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    log_level: str = "info"
+    drain_seconds: float = Field(default=5.0, gt=0)
+    """How long a stop waits for what is in flight."""
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long a stop may take in all."""
+        return self.drain_seconds
+
+
+class NatsSettings(ServiceSettings):
+    """For a service on the bus. The password travels apart from the URL so that logs can show the URL."""
+
+    nats_url: str
+    nats_user: str = ""
+    nats_password: str = Field(default="", repr=False)
+
+
+class DatabaseSettings(NatsSettings):
+    """For a service with tables."""
+
+    database_url: str = Field(repr=False)
+    database_connections: int = Field(default=4, ge=2)
