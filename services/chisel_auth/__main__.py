@@ -1,0 +1,3 @@
+from chisel_auth.service import main
+
+main()

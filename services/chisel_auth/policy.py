@@ -1,0 +1,20 @@
+"""What a principal may do: one function, default deny. Pure."""
+
+from chisel_shared.contract.errors import Forbidden
+from chisel_shared.contract.messages import Principal
+
+USER_ACTIONS = ("jobs:submit", "jobs:read", "jobs:cancel", "traces:read", "agents:read")
+AGENT_ACTIONS = ("agent:work",)
+
+_ACTIONS = {"user": frozenset(USER_ACTIONS), "agent": frozenset(AGENT_ACTIONS)}
+"""What each kind could ever do; its scopes say which of these this one may."""
+
+
+def authorize(principal: Principal, action: str) -> None:
+    """`Forbidden` unless both the principal's kind and its scopes allow `action`.
+
+    A user acts inside a project, so one without a project may do nothing.
+    """
+    allowed = action in _ACTIONS.get(principal.kind, frozenset()) and action in principal.scopes
+    if not allowed or (principal.kind == "user" and not principal.project_id):
+        raise Forbidden(f"this key may not do {action[:40]!r}")

@@ -1,0 +1,25 @@
+"""Settings of auth: `CHISEL_AUTH_*`."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from chisel_shared.runtime.settings import DatabaseSettings
+
+
+class AuthSettings(DatabaseSettings):
+    """Read once at start."""
+
+    model_config = SettingsConfigDict(env_prefix="CHISEL_AUTH_")
+
+    bootstrap_key_file: Path | None = None
+    """An API key of the local user is kept here: made if the file is absent, adopted if it is there."""
+    join_token_file: Path | None = None
+    """The same for a token with which agents join."""
+    agent_nats_url: str = ""
+    """Where agents reach the bus; empty means where this service does."""
+    agent_nats_user: str = "agent"
+    agent_nats_password: str = Field(default="", repr=False)
+    agent_pool: str = Field(default="default", pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
+    """The pool an agent is told to join unless it has one of its own."""
