@@ -1,0 +1,3 @@
+from chisel_storage.service import main
+
+main()

@@ -1,0 +1,120 @@
+"""The storage service put together: two handlers on the bus, the inner HTTP door, the archiver."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from chisel_shared.contract.ids import is_digest, is_id
+from chisel_shared.contract.messages import BundlePresence, HasBundle, JobChanged, ListTraces, Traces
+from chisel_shared.runtime.bus import Bus, NatsBus, nats_connection
+from chisel_shared.runtime.db import open_database
+from chisel_shared.runtime.logs import Log
+from chisel_shared.runtime.service import Service, serve
+from chisel_shared.runtime.streams import Streams
+from chisel_storage.archive import Archiver
+from chisel_storage.blobs import Blobs, DiskBlobs, bundle_key
+from chisel_storage.http import StorageHttp
+from chisel_storage.outputs import DiskOutputs
+from chisel_storage.settings import Settings
+from chisel_storage.store import MIGRATIONS, SCHEMA, Store
+
+log = Log("chisel.storage")
+
+
+class Storage(Service):
+    def __init__(
+        self, *, bus: Bus, store: Store, blobs: Blobs, archiver: Archiver, http: StorageHttp,
+        settings: Settings,
+    ) -> None:  # fmt: skip
+        self._bus = bus
+        self._store = store
+        self._blobs = blobs
+        self._archiver = archiver
+        self._settings = settings
+        self._runner = web.AppRunner(
+            http.app(), access_log=None, auto_decompress=False, shutdown_timeout=settings.drain_seconds
+        )
+
+        self.url = ""
+
+    async def run(self, ready: asyncio.Event) -> None:
+        await self._bus.serve(HasBundle, self.has_bundle)
+        await self._bus.serve(ListTraces, self.list_traces)
+        await self._bus.subscribe(JobChanged, self._archiver.on_changed)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
+        await self._bus.flush()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        log.info("listening", url=self.url)
+        ready.set()
+        await self._archiver.run()
+
+    async def drain(self) -> None:
+        await self._runner.cleanup()
+
+    async def has_bundle(self, ask: HasBundle) -> BundlePresence:
+        if not is_id(ask.project_id) or not is_digest(ask.digest):
+            return BundlePresence(present=False)
+        on_disk = self._blobs.find(bundle_key(ask.project_id, ask.digest)) is not None
+        return BundlePresence(present=on_disk and await self._store.has_bundle(ask.project_id, ask.digest))
+
+    async def list_traces(self, ask: ListTraces) -> Traces:
+        return Traces(traces=await self._store.traces(ask.job_id))
+
+
+@asynccontextmanager
+async def sole_owner(folder: Path) -> AsyncIterator[None]:
+    """Wait until no other process works in `folder`: two archivers would write into one file."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        warned = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not warned:
+                    log.warning("folder_in_use", folder=str(folder))
+                warned = True
+                await asyncio.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def build(settings: Settings, stack: AsyncExitStack) -> Service:
+    await stack.enter_async_context(sole_owner(settings.data_dir))
+    store = Store(
+        await stack.enter_async_context(
+            open_database(
+                settings.database_url,
+                connections=settings.database_connections,
+                schema=SCHEMA,
+                migrations=MIGRATIONS,
+            )
+        )
+    )
+    access = {"user": settings.nats_user, "password": settings.nats_password}
+    bus = await stack.enter_async_context(NatsBus.connect(settings.nats_url, name="storage", **access))
+    # Bulk has a connection of its own, or a request would wait behind megabytes of output.
+    bulk = await stack.enter_async_context(
+        nats_connection(settings.nats_url, name="storage-output", **access)
+    )
+    blobs, outputs, streams = DiskBlobs(settings.data_dir), DiskOutputs(settings.data_dir), Streams(bulk)
+    blobs.prepare()
+    archiver = Archiver(
+        bus=bus, streams=streams, store=store, outputs=outputs, settle_seconds=settings.settle_seconds
+    )
+    http = StorageHttp(blobs=blobs, outputs=outputs, store=store, token=settings.token)
+    return Storage(bus=bus, store=store, blobs=blobs, archiver=archiver, http=http, settings=settings)
+
+
+def main() -> None:
+    serve("storage", Settings, build)

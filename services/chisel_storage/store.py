@@ -1,0 +1,143 @@
+"""What storage knows about its bytes: the schema `storage`, and every SQL sentence about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from chisel_shared.contract.ids import Digest, JobId, ProjectId
+from chisel_shared.contract.messages import TraceView
+from chisel_shared.runtime.db import Connection, Database
+
+SCHEMA = "storage"
+MIGRATIONS = Path(__file__).with_name("sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """How much of an attempt's output is safe; `sealed` when that is all of it."""
+
+    stdout: int = 0
+    stderr: int = 0
+    sealed: bool = False
+
+    def offsets(self) -> dict[str, int]:
+        return {"stdout": self.stdout, "stderr": self.stderr}
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ping(self) -> None:
+        await self._database.ping()
+
+    async def add_bundle(self, project_id: ProjectId, digest: Digest, size_bytes: int) -> None:
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "insert into bundles (project_id, digest, size_bytes) values ($1, $2, $3)"
+                " on conflict do nothing",
+                project_id,
+                digest,
+                size_bytes,
+            )
+
+        await self._database.run(work)
+
+    async def has_bundle(self, project_id: ProjectId, digest: Digest) -> bool:
+        async def work(connection: Connection) -> bool:
+            return bool(
+                await connection.fetchval(
+                    "select exists (select from bundles where project_id = $1 and digest = $2)",
+                    project_id,
+                    digest,
+                )
+            )
+
+        return await self._database.run(work)
+
+    async def put_trace(self, trace: TraceView, project_id: ProjectId) -> None:
+        """Of two uploads under one name the later counts: an agent repeats what it is not sure of."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "insert into traces (job_id, attempt, name, project_id, size_bytes, sha256)"
+                " values ($1, $2, $3, $4, $5, $6) on conflict (job_id, attempt, name)"
+                " do update set size_bytes = excluded.size_bytes, sha256 = excluded.sha256",
+                trace.job_id,
+                trace.attempt,
+                trace.name,
+                project_id,
+                trace.size_bytes,
+                trace.sha256,
+            )
+
+        await self._database.run(work)
+
+    async def traces(self, job_id: JobId) -> tuple[TraceView, ...]:
+        async def work(connection: Connection) -> tuple[TraceView, ...]:
+            rows = await connection.fetch(
+                "select job_id, attempt, name, size_bytes, sha256 from traces"
+                ' where job_id = $1 order by attempt, name collate "C"',
+                job_id,
+            )
+            return tuple(TraceView(**dict(row)) for row in rows)
+
+        return await self._database.run(work)
+
+    async def trace(self, job_id: JobId, attempt: int, name: str) -> TraceView | None:
+        async def work(connection: Connection) -> TraceView | None:
+            row = await connection.fetchrow(
+                "select job_id, attempt, name, size_bytes, sha256 from traces"
+                " where job_id = $1 and attempt = $2 and name = $3",
+                job_id,
+                attempt,
+                name,
+            )
+            return TraceView(**dict(row)) if row else None
+
+        return await self._database.run(work)
+
+    async def archived(self, job_id: JobId, attempt: int) -> Archived:
+        async def work(connection: Connection) -> Archived:
+            row = await connection.fetchrow(
+                "select stdout_bytes as stdout, stderr_bytes as stderr, sealed from outputs"
+                " where job_id = $1 and attempt = $2",
+                job_id,
+                attempt,
+            )
+            return Archived(**dict(row)) if row else Archived()
+
+        return await self._database.run(work)
+
+    async def record(self, job_id: JobId, attempt: int, archived: Archived) -> None:
+        """So much is on the disk. What was sealed stays so."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "insert into outputs (job_id, attempt, stdout_bytes, stderr_bytes, sealed)"
+                " values ($1, $2, $3, $4, $5) on conflict (job_id, attempt) do update"
+                " set stdout_bytes = excluded.stdout_bytes, stderr_bytes = excluded.stderr_bytes,"
+                " sealed = excluded.sealed, updated_at = now() where not outputs.sealed",
+                job_id,
+                attempt,
+                archived.stdout,
+                archived.stderr,
+                archived.sealed,
+            )
+
+        await self._database.run(work)
+
+    async def sealed(self, attempts: Iterable[tuple[JobId, int]]) -> set[tuple[JobId, int]]:
+        """Those of `attempts` whose output is archived whole."""
+        asked = list(attempts)
+
+        async def work(connection: Connection) -> set[tuple[JobId, int]]:
+            rows = await connection.fetch(
+                "select job_id, attempt from outputs join unnest($1::text[], $2::int[])"
+                " as asked (job_id, attempt) using (job_id, attempt) where sealed",
+                [job_id for job_id, _ in asked],
+                [attempt for _, attempt in asked],
+            )
+            return {(JobId(row["job_id"]), row["attempt"]) for row in rows}
+
+        return await self._database.run(work)

@@ -1,0 +1,138 @@
+"""The inner door, over real HTTP."""
+
+import asyncio
+import hashlib
+import random
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from chisel_shared.contract.ids import Digest, JobId
+from chisel_shared.contract.messages import HasBundle, ListTraces
+from chisel_shared.runtime.bus import NatsBus
+from chisel_storage import http as module
+from chisel_storage.service import sole_owner
+from chisel_storage.store import Archived
+from tests.support.storage import PROJECT, RunningStorage
+from tests.support.waiting import until
+
+DATA = random.Random(2).randbytes(2_500_000)
+SHA256 = Digest(hashlib.sha256(DATA).hexdigest())
+BUNDLE = f"/bundles/{PROJECT}/{SHA256}"
+
+
+async def test_a_bundle_goes_in_and_comes_out(storage: RunningStorage, bus: NatsBus) -> None:
+    asked = HasBundle(project_id=PROJECT, digest=SHA256)
+    async with storage.http() as http:
+        assert (await http.get(BUNDLE)).status == 404
+        assert not (await bus.request(asked)).present
+        put = await http.put(BUNDLE, data=BytesIO(DATA))
+        assert (put.status, await put.json()) == (201, {"digest": SHA256, "size_bytes": len(DATA)})
+        assert (await bus.request(asked)).present
+        found = await http.get(BUNDLE)
+        assert (found.status, found.headers["X-Chisel-Sha256"]) == (200, SHA256)
+        assert await found.read() == DATA
+        part = await http.get(BUNDLE, headers={"Range": "bytes=100-199"})
+        assert (part.status, await part.read()) == (206, DATA[100:200])
+        other = await http.get(BUNDLE.replace(PROJECT, "project-2"))
+        assert other.status == 404
+
+
+async def test_wrong_digests_and_sizes_are_refused(
+    storage: RunningStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage.http() as http:
+        wrong = await http.put(BUNDLE, data=BytesIO(DATA[:-1]))
+        assert (wrong.status, (await wrong.json())["error"]["code"]) == (400, "bad_request")
+        monkeypatch.setattr(module, "MAX_BUNDLE_BYTES", 1_000_000)
+        large = await http.put(BUNDLE, data=BytesIO(DATA))
+        assert (large.status, (await large.json())["error"]["code"]) == (413, "too_large")
+        assert (await http.get(BUNDLE)).status == 404
+        for path in ("/bundles/p/../../etc/passwd", "/bundles/p/xyz", "/bundles/A/" + SHA256, "/nothing"):
+            assert (await http.put(path, data=b"")).status in (404, 405)
+
+
+async def test_an_upload_that_is_cut_leaves_nothing(storage: RunningStorage, tmp_path: Path) -> None:
+    host, port = storage.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"PUT {BUNDLE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer storage-token-of-the-tests\r\n"
+    writer.write(f"{head}Content-Length: {len(DATA)}\r\n\r\n".encode() + DATA[:1_500_000])
+    await writer.drain()
+    incoming = tmp_path / "storage" / "incoming"
+    await until(lambda: any(incoming.iterdir()))
+    writer.transport.abort()
+    await until(lambda: not any(incoming.iterdir()))
+    async with storage.http() as http:
+        assert (await http.get(BUNDLE)).status == 404
+        assert (await http.put(BUNDLE, data=BytesIO(DATA))).status == 201
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "störage"])
+async def test_only_the_gateway_gets_in(storage: RunningStorage, token: str) -> None:
+    async with storage.http(token) as http:
+        for method, path in (("GET", BUNDLE), ("PUT", BUNDLE), ("GET", "/ready"), ("GET", "/unknown")):
+            answer = await http.request(method, path)
+            assert answer.status == 401, path
+
+
+async def test_traces_are_listed_and_the_later_upload_counts(storage: RunningStorage, bus: NatsBus) -> None:
+    job = JobId("job-1")
+    async with storage.http() as http:
+        for attempt, name, data in ((1, "b.json", b"one"), (1, "a.json", b"two"), (2, "b.json", b"x" * 3)):
+            for content in (b"earlier", data):
+                put = await http.put(
+                    f"/traces/{job}/{attempt}/{name}?project={PROJECT}",
+                    data=content,
+                    headers={"X-Chisel-Sha256": hashlib.sha256(content).hexdigest()},
+                )
+                assert put.status == 201
+        listed = (await bus.request(ListTraces(job_id=job))).traces
+        assert [(t.attempt, t.name, t.size_bytes) for t in listed] == [
+            (1, "a.json", 3),
+            (1, "b.json", 3),
+            (2, "b.json", 3),
+        ]
+        assert await (await http.get(f"/traces/{job}/1/a.json")).read() == b"two"
+        assert (await http.get(f"/traces/{job}/3/a.json")).status == 404
+        for name, query, digest in (
+            ("..%2Fx", f"?project={PROJECT}", SHA256),
+            (".hidden", f"?project={PROJECT}", SHA256),
+            ("a.json", "", SHA256),
+            ("a.json", f"?project={PROJECT}", "abc"),
+        ):
+            put = await http.put(
+                f"/traces/{job}/1/{name}{query}", data=BytesIO(DATA), headers={"X-Chisel-Sha256": digest}
+            )
+            assert put.status == 400
+
+
+async def test_archived_output_is_served_from_an_offset_up_to_what_is_recorded(
+    storage: RunningStorage,
+) -> None:
+    job = JobId("job-2")
+    async with storage.http() as http:
+        assert (await http.get(f"/outputs/{job}/1/stdout")).status == 404
+        storage.outputs.append(job, 1, "stdout", at=0, data=DATA)
+        await storage.store.record(job, 1, Archived(stdout=2_000_000))
+        for offset in (0, 1, 1_999_999, 2_000_000, 3_000_000):
+            answer = await http.get(f"/outputs/{job}/1/stdout?offset={offset}")
+            assert await answer.read() == DATA[offset:2_000_000]
+        for path in (f"/outputs/{job}/1/stdout?offset=-1", f"/outputs/{job}/1/stdin"):
+            assert (await http.get(path)).status == 400
+        assert (await http.get(f"/outputs/{job}/1/stderr")).status == 404
+        assert (await http.get(f"/outputs/{job}/0/stdout")).status == 404
+
+
+async def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    entered = asyncio.Event()
+
+    async def second() -> None:
+        async with sole_owner(tmp_path):
+            entered.set()
+
+    async with sole_owner(tmp_path):
+        waiting = asyncio.create_task(second())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(entered.wait()), 0.3)
+    await asyncio.wait_for(waiting, 2)
