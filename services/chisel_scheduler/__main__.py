@@ -1,0 +1,3 @@
+from chisel_scheduler.service import main
+
+main()

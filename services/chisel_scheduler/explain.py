@@ -1,0 +1,56 @@
+"""Sentences for people about agents and the queue: why a job waits, why one can never run. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MOST_COUNTED = 100
+"""Jobs ahead are counted up to here: beyond it the number tells nobody anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An agent as a reason. `state` is `online`, `draining`, `unreachable` or `offline`."""
+
+    name: str
+    gpu_model: str
+    gpus_total: int
+    gpus_free: int
+    state: str
+
+
+def no_such_gpus(model: str, count: int, agents: Sequence[Place]) -> str | None:
+    """Why no agent of `agents` could ever run a job of `count` GPUs; None when one could."""
+    if not agents:
+        return "no agent has ever joined, so there are no GPUs to run on"
+    of_model = [agent for agent in agents if agent.gpu_model == model]
+    if not of_model:
+        other = max(agents, key=lambda agent: agent.gpus_total)
+        return (
+            f"no agent has {model} GPUs; the largest agent has"
+            f" {other.gpus_total} {other.gpu_model} (agent {other.name})"
+        )
+    largest = max(of_model, key=lambda agent: agent.gpus_total)
+    if largest.gpus_total >= count:
+        return None
+    wanted = f"{count} {model} GPU{'s' if count > 1 else ''}"
+    return f"no agent has {wanted}; the largest has {largest.gpus_total} (agent {largest.name})"
+
+
+def why_waiting(model: str, count: int, *, ahead: int, best: Place | None) -> str:
+    """Why a queued job waits. `best` is the agent nearest to taking it, `ahead` how many go first.
+    Empty when nothing stands in its way: an agent is about to take it."""
+    reasons = []
+    if ahead:
+        number = f"more than {MOST_COUNTED}" if ahead > MOST_COUNTED else str(ahead)
+        reasons.append(f"{number} {'job' if ahead == 1 else 'jobs'} ahead")
+    free = f"{count} free {model} GPU{'s' if count > 1 else ''}"
+    if best is None or best.gpus_total < count:
+        reasons.append(f"no agent has {count} {model} GPU{'s' if count > 1 else ''} any more")
+    elif best.state != "online":
+        reasons.append(f"no agent with {free}; {best.name}, which has {best.gpus_total}, is {best.state}")
+    elif best.gpus_free < count:
+        are = "is" if best.gpus_free == 1 else "are"
+        reasons.append(
+            f"no agent with {free}; {best.gpus_free} of {best.gpus_total} {are} free on {best.name}"
+        )
+    return "; ".join(reasons)

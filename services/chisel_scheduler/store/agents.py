@@ -1,0 +1,168 @@
+"""Agents: who is there, who was, and how much room each has."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from chisel_scheduler.explain import Place
+from chisel_shared.contract.errors import Stale
+from chisel_shared.contract.ids import AgentId, SessionId
+from chisel_shared.contract.messages import AgentView, Hello
+from chisel_shared.runtime.db import Connection, Database
+
+_MOST_LISTED = 1_000
+_KEEP_SESSIONS = timedelta(days=1)
+"""Far longer than any message may be under way."""
+
+_HELLO = """
+insert into agents (id, session, name, pool, gpu_model, gpus_total, free_since, state, last_seen)
+values ($1, $2, $3, $4, $5, $6, $7, 'online', $7)
+on conflict (id) do update set session = $2, name = $3, pool = $4, gpu_model = $5, gpus_total = $6,
+    free_since = case when agents.session = $2 then agents.free_since else $7 end,
+    state = 'online', draining = false, last_seen = greatest(agents.last_seen, $7)
+"""
+
+_SEEN = """
+update agents set last_seen = greatest(last_seen, $3), state = 'online', draining = coalesce($4, draining)
+where id = $1 and session = $2
+returning *
+"""
+
+# The one that could start the job soonest: online and large enough, then large enough, then emptiest.
+_BEST = """
+select name, gpu_model, gpus_total, gpus_free,
+    case when state = 'online' and draining then 'draining' else state end as state
+from agents where pool = $1 and gpu_model = $2
+order by (gpus_total >= $3 and state = 'online' and not draining) desc, gpus_total >= $3 desc,
+    gpus_free desc, last_seen desc
+limit 1
+"""
+
+# The largest of each model and state is all a sentence needs.
+_PLACES = """
+select distinct on (gpu_model) name, gpu_model, gpus_total, gpus_free, state
+from agents where pool = $1 order by gpu_model, gpus_total desc
+"""
+
+_UNREACHABLE = """
+update agents set state = 'unreachable' where state = 'online' and last_seen < $1
+"""
+
+# One that drained and then fell silent was stopped on purpose.
+_OFFLINE = """
+update agents set state = 'offline'
+where state = 'unreachable' and (last_seen < $1 or (draining and gpus_held = 0))
+"""
+
+_FORGET = "delete from agents where last_seen < $1 and gpus_held = 0"
+
+_SILENT_WITH_JOBS = """
+select distinct agents.id from agents
+join attempts on attempts.agent_id = agents.id and attempts.ended_at is null
+join jobs on jobs.id = attempts.job_id and not jobs.unreachable
+where agents.state <> 'online'
+"""
+
+
+async def lock_agent(c: Connection, agent_id: AgentId) -> Any | None:
+    """The agent's row, locked until the transaction ends; None when nobody knows it."""
+    return await c.fetchrow("select * from agents where id = $1 for update", agent_id)
+
+
+async def seen(
+    c: Connection, agent_id: AgentId, session: SessionId, *, now: datetime, draining: bool | None = None
+) -> Any:
+    """Note a word from the agent and lock its row. `Stale` unless the session is its newest."""
+    row = await c.fetchrow(_SEEN, agent_id, session, now, draining)
+    if row is None:
+        raise Stale("this session is not the agent's newest: say hello again")
+    return row
+
+
+async def open_session(c: Connection, hello: Hello, *, now: datetime) -> None:
+    """Make the session of `hello` the agent's newest and lock its row. `Stale` for an old one."""
+    row = await lock_agent(c, hello.agent_id)
+    if row is None or row["session"] != hello.session:
+        fresh = await c.fetchval(
+            "insert into sessions (agent_id, session, started_at) values ($1, $2, $3)"
+            " on conflict do nothing returning true",
+            hello.agent_id,
+            hello.session,
+            now,
+        )
+        if not fresh:
+            raise Stale("a newer session of this agent has begun")
+        await c.execute(
+            "delete from sessions where agent_id = $1 and started_at < $2",
+            hello.agent_id,
+            now - _KEEP_SESSIONS,
+        )
+    await c.execute(
+        _HELLO,
+        hello.agent_id,
+        hello.session,
+        hello.name,
+        hello.pool,
+        hello.gpu_model,
+        hello.gpus_total,
+        now,
+    )
+
+
+async def best_place(c: Connection, pool: str, gpu_model: str, gpu_count: int) -> Place | None:
+    """The agent of that model nearest to starting a job of that size; None when there is none."""
+    row = await c.fetchrow(_BEST, pool, gpu_model, gpu_count)
+    return Place(**row) if row else None
+
+
+async def places(c: Connection, pool: str) -> Sequence[Place]:
+    """The largest agent of each model."""
+    return [Place(**row) for row in await c.fetch(_PLACES, pool)]
+
+
+class Agents:
+    """Agents as a whole, each question in one transaction."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def listing(self) -> tuple[AgentView, ...]:
+        """Every known agent by name."""
+
+        async def work(c: Connection) -> tuple[AgentView, ...]:
+            rows = await c.fetch("select * from agents order by name, id limit $1", _MOST_LISTED)
+            return tuple(
+                AgentView(
+                    id=row["id"],
+                    name=row["name"],
+                    pool=row["pool"],
+                    gpu_model=row["gpu_model"],
+                    gpus_total=row["gpus_total"],
+                    gpus_free=row["gpus_free"],
+                    state="draining" if row["draining"] and row["state"] == "online" else row["state"],
+                    last_seen=row["last_seen"].timestamp(),
+                )
+                for row in rows
+            )
+
+        return await self._database.run(work)
+
+    async def note_silence(
+        self, *, unreachable_before: datetime, offline_before: datetime, forget_before: datetime
+    ) -> None:
+        """Let agents not heard of since then change their state."""
+
+        async def work(c: Connection) -> None:
+            await c.execute(_FORGET, forget_before)
+            await c.execute(_UNREACHABLE, unreachable_before)
+            await c.execute(_OFFLINE, offline_before)
+
+        await self._database.run(work)
+
+    async def silent_with_jobs(self) -> list[AgentId]:
+        """Agents out of contact that hold jobs whose owners have not been told."""
+
+        async def work(c: Connection) -> list[AgentId]:
+            return [row["id"] for row in await c.fetch(_SILENT_WITH_JOBS)]
+
+        return await self._database.run(work)

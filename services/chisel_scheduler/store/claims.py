@@ -1,0 +1,176 @@
+"""A claim: the one transaction that gives a job to an agent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from chisel_scheduler.placement import SHORTEST_WAIT_SECONDS, Choice, Room, Waiting, choose
+from chisel_scheduler.store.agents import seen
+from chisel_scheduler.store.changes import Holder, apply, spec_of
+from chisel_shared.contract.gpus import counts
+from chisel_shared.contract.ids import JobId
+from chisel_shared.contract.job import JobEvent
+from chisel_shared.contract.messages import Assignment, Claim, Claimed
+from chisel_shared.runtime.db import Connection, Database
+
+_CANDIDATES_PER_SIZE = 16
+"""Of each size the first 16 in queue order are weighed. A job beyond them is never first, because
+those before it go first; only fair share could tell, among 16 jobs of one size. So a claim costs the
+same in a queue of ten and of a hundred thousand."""
+_NEIGHBOURS_PER_HOLE = 4
+"""Of each hole size below the asker's the four latest: at most so many jobs are left to them."""
+
+_LOCK_POOL = "select pg_advisory_xact_lock(hashtextextended('chisel-pool:' || $1, 0))"
+
+_EARLIER = """
+select attempts.attempt, attempts.gpu_count, attempts.ended_at, jobs.id, jobs.project_id, jobs.spec
+from attempts join jobs on jobs.id = attempts.job_id
+where attempts.agent_id = $1 and attempts.session = $2 and attempts.claim_key = $3
+"""
+
+_CANDIDATES = f"""
+select job.* from unnest($3::int[]) as size(gpus)
+cross join lateral (
+    select id, user_id, gpu_count, priority, seq, queued_at, time_limit_seconds, attempt
+    from jobs
+    where state = 'queued' and pool = $1 and gpu_model = $2 and gpu_count = size.gpus
+    order by rank, seq limit {_CANDIDATES_PER_SIZE}
+) job
+"""
+
+_NEIGHBOURS = f"""
+select agent.* from generate_series(1, $3::int - 1) as hole(gpus)
+cross join lateral (
+    select id, gpus_free, free_since from agents
+    where state = 'online' and not draining and pool = $1 and gpu_model = $2
+        and gpus_free = hole.gpus and last_seen > $4
+    order by free_since desc limit {_NEIGHBOURS_PER_HOLE}
+) agent
+"""
+
+_OPEN = """
+with opened as (
+    insert into attempts (job_id, attempt, agent_id, session, claim_key, gpu_count, claimed_at, lease_until)
+    values ($1, $2, $3, $4, $5, $6, $7, $8)
+)
+update agents set gpus_held = gpus_held + $6, free_since = $7
+from jobs
+where agents.id = $3 and gpus_held + $6 <= gpus_total and jobs.id = $1
+returning jobs.id, jobs.project_id, jobs.spec
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRules:
+    """The times a claim goes by, in seconds."""
+
+    lease: float
+    attentive: float
+    patience: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the agent is told, and which jobs were overtaken by it."""
+
+    claimed: Claimed
+    overtaken: tuple[JobId, ...] = ()
+    new: bool = False
+
+
+class Claims:
+    """Gives jobs to agents that ask."""
+
+    def __init__(self, *, database: Database, rules: ClaimRules) -> None:
+        self._database, self._rules = database, rules
+
+    async def claim(self, ask: Claim, *, now: datetime) -> Answer:
+        """The job policy gives to the asking agent now. The same key gets the same answer again."""
+
+        async def work(c: Connection) -> Answer:
+            agent = await seen(c, ask.agent_id, ask.session, now=now)
+            earlier = await c.fetchrow(_EARLIER, ask.agent_id, ask.session, ask.key)
+            if earlier is not None:
+                assignment = self._assignment(earlier, earlier["attempt"], earlier["gpu_count"])
+                return Answer(claimed=Claimed(assignment if earlier["ended_at"] is None else None))
+            free = min(ask.gpus_free, agent["gpus_free"])
+            if free <= 0 or agent["draining"]:
+                return Answer(claimed=Claimed(None))
+            await c.execute(_LOCK_POOL, agent["pool"])
+            choice, attempt = await self._choose(c, agent, free, now)
+            if choice.job is None:
+                return Answer(claimed=Claimed(None, choice.ask_again_seconds))
+            return await self._give(c, ask, agent["name"], choice, attempt, now)
+
+        return await self._database.run(work)
+
+    async def _choose(self, c: Connection, agent: Any, free: int, now: datetime) -> tuple[Choice, int]:
+        """The choice, and the attempt the chosen job has had so far."""
+        pool, model = agent["pool"], agent["gpu_model"]
+        rows = await c.fetch(_CANDIDATES, pool, model, list(counts(model)))
+        if not any(row["gpu_count"] <= free for row in rows):
+            return Choice(), 0
+        asker = Room(agent_id=agent["id"], gpus_free=free, since=agent["free_since"])
+        others = await self._neighbours(c, pool, model, free, now)
+        queue = [_waiting(row) for row in rows]
+        choice = choose(asker, queue, others, now, patience_seconds=self._rules.patience)
+        attempts = {row["id"]: row["attempt"] for row in rows}
+        return choice, attempts[choice.job.id] if choice.job else 0
+
+    async def _neighbours(
+        self, c: Connection, pool: str, model: str, free: int, now: datetime
+    ) -> Sequence[Room]:
+        if free == 1:
+            return ()
+        attentive_since = now - timedelta(seconds=self._rules.attentive)
+        rows = await c.fetch(_NEIGHBOURS, pool, model, free, attentive_since)
+        return [Room(agent_id=row["id"], gpus_free=row["gpus_free"], since=row["free_since"]) for row in rows]
+
+    async def _give(
+        self, c: Connection, ask: Claim, agent_name: str, choice: Choice, attempt: int, now: datetime
+    ) -> Answer:
+        assert choice.job is not None
+        job_id, gpu_count = choice.job.id, choice.job.gpu_count
+        holder = Holder(agent_id=ask.agent_id, name=agent_name)
+        taken = await apply(c, job_id, attempt, JobEvent.CLAIM, now=now, holder=holder)
+        if taken is None:  # cancelled since it was read: the queue has changed, so the agent looks again
+            return Answer(claimed=Claimed(None, SHORTEST_WAIT_SECONDS))
+        lease_until = now + timedelta(seconds=self._rules.lease)
+        opened = await c.fetchrow(
+            _OPEN,
+            job_id,
+            taken.attempt,
+            ask.agent_id,
+            ask.session,
+            ask.key,
+            gpu_count,
+            now,
+            lease_until,
+        )
+        if opened is None:
+            raise RuntimeError(f"placement gave {gpu_count} GPUs to {ask.agent_id}, which has fewer free")
+        assignment = self._assignment(opened, taken.attempt, gpu_count)
+        return Answer(claimed=Claimed(assignment), overtaken=choice.overtaken, new=True)
+
+    def _assignment(self, row: Any, attempt: int, gpu_count: int) -> Assignment:
+        return Assignment(
+            job_id=row["id"],
+            attempt=attempt,
+            project_id=row["project_id"],
+            spec=spec_of(row),
+            gpu_count=gpu_count,
+            lease_seconds=self._rules.lease,
+        )
+
+
+def _waiting(row: Any) -> Waiting:
+    return Waiting(
+        id=row["id"],
+        user_id=row["user_id"],
+        gpu_count=row["gpu_count"],
+        priority=row["priority"],
+        order=row["seq"],
+        since=row["queued_at"],
+        time_limit_seconds=row["time_limit_seconds"],
+    )

@@ -1,0 +1,116 @@
+"""What users and agents may say. Pure: `BadRequest` has a sentence that names the field.
+
+Nothing is taken on trust from the client, because the API has other callers.
+"""
+
+import math
+import re
+
+import msgspec
+
+from chisel_shared.contract.errors import BadRequest
+from chisel_shared.contract.gpus import GPUType, counts
+from chisel_shared.contract.ids import is_digest, is_id
+from chisel_shared.contract.job import JobSpec
+from chisel_shared.contract.messages import AttemptDone, Hello
+
+MAX_ARGUMENTS, MAX_ARGV_BYTES = 4_096, 48 * 1024
+MAX_ENV_BYTES = 32 * 1024
+MAX_PATH_CHARS = 1_024
+MAX_NAME_CHARS = 200
+MAX_PRIORITY = 100
+MAX_RETRIES = 100
+MAX_TIME_LIMIT_SECONDS = 366 * 86_400.0
+MAX_AGENT_NAME_CHARS = 64
+MAX_AGENT_GPUS = 1_024
+MAX_DETAIL_CHARS = 8_192
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check(spec: JobSpec) -> GPUType:
+    """The GPUs of a spec that an agent could carry out; `BadRequest` when it is none."""
+    gpu = _gpu(spec.gpu)
+    _name("app_name", spec.app_name)
+    _argv(spec.argv)
+    if not is_digest(spec.bundle):
+        raise BadRequest("bundle must be a sha256 in 64 lower-case hexadecimal digits")
+    _path("workdir", spec.workdir)
+    if spec.requirements is not None:
+        _path("requirements", spec.requirements)
+    _env(spec.env)
+    if not -MAX_PRIORITY <= spec.priority <= MAX_PRIORITY:
+        raise BadRequest(f"priority must be between -{MAX_PRIORITY} and {MAX_PRIORITY}, not {spec.priority}")
+    if not 0 <= spec.retries <= MAX_RETRIES:
+        raise BadRequest(f"retries must be between 0 and {MAX_RETRIES}, not {spec.retries}")
+    limit = spec.time_limit_seconds
+    if limit is not None and not (math.isfinite(limit) and 0 < limit <= MAX_TIME_LIMIT_SECONDS):
+        raise BadRequest(f"time_limit_seconds must be above 0 and at most {MAX_TIME_LIMIT_SECONDS:.0f}")
+    return gpu
+
+
+def check_key(key: str) -> None:
+    """An idempotency key is any short printable text."""
+    _name("idempotency_key", key)
+
+
+def _gpu(value: str) -> GPUType:
+    for entry in GPUType:
+        if entry.value == value:
+            return entry
+    model, _, count = value.rpartition(":")
+    if counts(model) and count.isdecimal():
+        offered = ", ".join(map(str, counts(model)))
+        raise BadRequest(f"a job can have {offered} {model} GPUs, not {count[:20]}")
+    known = ", ".join(f'"{entry.value}"' for entry in GPUType)
+    raise BadRequest(f"gpu must be one of {known}, not {value[:80]!r}")
+
+
+def _name(field: str, value: str) -> None:
+    if not value or len(value) > MAX_NAME_CHARS or not value.isprintable():
+        raise BadRequest(f"{field} must be 1 to {MAX_NAME_CHARS} printable characters")
+
+
+def _argv(argv: tuple[str, ...]) -> None:
+    if len(argv) < 2 or argv[0] != "python":
+        raise BadRequest('argv must be "python" and what it is to run')
+    if len(argv) > MAX_ARGUMENTS or sum(len(part.encode()) + 1 for part in argv) > MAX_ARGV_BYTES:
+        raise BadRequest(f"argv has more than {MAX_ARGUMENTS} arguments or {MAX_ARGV_BYTES // 1024} KiB")
+    if any("\0" in part for part in argv):
+        raise BadRequest("argv must not contain NUL characters")
+
+
+def _path(field: str, value: str) -> None:
+    parts = value.split("/")
+    if not value or len(value) > MAX_PATH_CHARS or not value.isprintable():
+        raise BadRequest(f"{field} must be 1 to {MAX_PATH_CHARS} printable characters")
+    if value.startswith("/") or ".." in parts:
+        raise BadRequest(f"{field} must be a path inside the bundle, without a leading / and without ..")
+
+
+def _env(env: dict[str, str]) -> None:
+    if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in env.items()) > MAX_ENV_BYTES:
+        raise BadRequest(f"env is larger than {MAX_ENV_BYTES // 1024} KiB")
+    for name, value in env.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise BadRequest(f"env has a name that is none: {name[:80]!r}")
+        if "\0" in value:
+            raise BadRequest(f"env: the value of {name} must not contain NUL characters")
+
+
+def check_agent(hello: Hello) -> None:
+    """What an agent says about itself goes into sentences and subjects."""
+    for field, value in (("name", hello.name), ("gpu_model", hello.gpu_model)):
+        if not value or len(value) > MAX_AGENT_NAME_CHARS or not value.isprintable():
+            raise BadRequest(f"{field} must be 1 to {MAX_AGENT_NAME_CHARS} printable characters")
+    for field, value in (("agent_id", hello.agent_id), ("pool", hello.pool), ("session", hello.session)):
+        if not is_id(value):
+            raise BadRequest(f"{field} must be lower-case letters, digits and hyphens")
+    if not 0 <= hello.gpus_total <= MAX_AGENT_GPUS:
+        raise BadRequest(f"gpus_total must be between 0 and {MAX_AGENT_GPUS}")
+
+
+def bounded(done: AttemptDone) -> AttemptDone:
+    """The same, with no more detail than every view of the job can carry; its end tells most."""
+    detail = done.end.detail[-MAX_DETAIL_CHARS:]
+    return msgspec.structs.replace(done, end=msgspec.structs.replace(done.end, detail=detail))

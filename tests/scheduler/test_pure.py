@@ -1,0 +1,240 @@
+"""The scheduler's small pure parts: lifecycle, sentences, validation, health."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from chisel_scheduler import validation
+from chisel_scheduler.explain import MOST_COUNTED, Place, no_such_gpus, why_waiting
+from chisel_scheduler.health import Health
+from chisel_scheduler.lifecycle import after_loss, steps, target
+from chisel_shared.contract.errors import BadRequest
+from chisel_shared.contract.gpus import GPUType
+from chisel_shared.contract.ids import AgentId, SessionId
+from chisel_shared.contract.job import (
+    FINAL,
+    HELD,
+    TRANSITIONS,
+    EndReason,
+    JobEnd,
+    JobEvent,
+    JobState,
+    advance,
+    end_event,
+)
+from chisel_shared.contract.messages import AttemptDone
+from tests.scheduler.actors import START, hello_of, spec
+
+LOST = JobEnd(reason=EndReason.AGENT_LOST)
+
+# Lifecycle
+
+
+@pytest.mark.parametrize("event", JobEvent)
+def test_every_event_leads_to_one_state(event: JobEvent) -> None:
+    assert target(event) in JobState
+
+
+@pytest.mark.parametrize("state", HELD)
+@pytest.mark.parametrize("reason", EndReason)
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_every_end_can_be_reached_from_every_held_state(
+    state: JobState, reason: EndReason, exit_code: int
+) -> None:
+    event = end_event(JobEnd(reason=reason, exit_code=exit_code))
+    way = steps(state, event)
+    assert way[-1] is event
+    for step in way:
+        state = advance(state, step)
+    assert state in FINAL
+
+
+def test_what_is_reached_already_takes_no_steps() -> None:
+    assert steps(JobState.RUNNING, JobEvent.PREPARE) == ()
+    assert steps(JobState.PREPARING, JobEvent.PREPARE) == ()
+    assert steps(JobState.ASSIGNED, JobEvent.START) == (JobEvent.PREPARE, JobEvent.START)
+    assert all(steps(state, JobEvent.START) == () for state in TRANSITIONS if state not in HELD)
+
+
+@pytest.mark.parametrize(
+    ("ran", "runs_lost", "retries", "cancelled", "event", "reason"),
+    [
+        (False, 0, 0, False, JobEvent.REQUEUE, None),
+        (True, 1, 0, False, JobEvent.LOSE, EndReason.AGENT_LOST),
+        (True, 1, 1, False, JobEvent.REQUEUE, None),
+        (True, 2, 1, False, JobEvent.LOSE, EndReason.AGENT_LOST),
+        (False, 0, 5, True, JobEvent.CANCEL, EndReason.USER),
+        (True, 1, 5, True, JobEvent.CANCEL, EndReason.USER),
+    ],
+)
+def test_what_a_loss_does(
+    ran: bool, runs_lost: int, retries: int, cancelled: bool, event: JobEvent, reason: EndReason | None
+) -> None:
+    happened, end = after_loss(
+        LOST, ran=ran, attempt=1, runs_lost=runs_lost, retries=retries, cancel_requested=cancelled
+    )
+    assert (happened, end and end.reason) == (event, reason)
+    assert (end is not None) is (target(happened) in FINAL)
+
+
+# Sentences
+
+
+def place(name: str, total: int, free: int = 0, *, model: str = "A100-80GB", state: str = "online") -> Place:
+    return Place(name=name, gpu_model=model, gpus_total=total, gpus_free=free, state=state)
+
+
+@pytest.mark.parametrize(
+    ("agents", "expected"),
+    [
+        ([], "no agent has ever joined, so there are no GPUs to run on"),
+        ([place("a", 1), place("b", 2)], "no agent has 4 A100-80GB GPUs; the largest has 2 (agent b)"),
+        (
+            [place("h", 8, model="H100")],
+            "no agent has A100-80GB GPUs; the largest agent has 8 H100 (agent h)",
+        ),
+        ([place("a", 4, state="offline")], None),
+    ],
+)
+def test_why_a_job_can_never_run(agents: list[Place], expected: str | None) -> None:
+    assert no_such_gpus("A100-80GB", 4, agents) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ahead", "best", "expected"),
+    [
+        (1, 0, place("a", 1, 1), ""),
+        (1, 1, place("a", 1, 1), "1 job ahead"),
+        (1, MOST_COUNTED + 1, place("a", 1, 1), "more than 100 jobs ahead"),
+        (4, 2, place("a", 8, 3),
+         "2 jobs ahead; no agent with 4 free A100-80GB GPUs; 3 of 8 are free on a"),
+        (2, 0, place("a", 2, 1), "no agent with 2 free A100-80GB GPUs; 1 of 2 is free on a"),
+        (1, 0, place("a", 8, 8, state="draining"),
+         "no agent with 1 free A100-80GB GPU; a, which has 8, is draining"),
+        (8, 0, place("a", 4, 4), "no agent has 8 A100-80GB GPUs any more"),
+        (8, 0, None, "no agent has 8 A100-80GB GPUs any more"),
+    ],
+)  # fmt: skip
+def test_why_a_job_waits(gpus: int, ahead: int, best: Place | None, expected: str) -> None:
+    assert why_waiting("A100-80GB", gpus, ahead=ahead, best=best) == expected
+
+
+# Validation
+
+
+@pytest.mark.parametrize("gpu", GPUType)
+def test_every_gpu_of_the_catalogue_is_accepted(gpu: GPUType) -> None:
+    assert validation.check(spec(gpu.count)) is gpu
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"argv": ("python", "dir with space/train.py", "--name", "x;y|z", "ü")},
+        {"workdir": "sub/dir", "requirements": "sub/requirements.txt"},
+        {"workdir": "..hidden/a..b"},
+        {"env": {"HF_TOKEN": "x\ny", "_A1": ""}},
+        {"priority": -100, "retries": 100, "time_limit_seconds": 0.5},
+        {"app_name": "Mein Lauf №1"},
+    ],
+)
+def test_good_specs(changes: dict[str, Any]) -> None:
+    validation.check(spec(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"gpu": "A100-80GB:3"}, "a job can have 1, 2, 4, 8 A100-80GB GPUs, not 3"),
+        ({"gpu": "H100:1"}, "gpu must be one of"),
+        ({"gpu": ""}, "gpu must be one of"),
+        ({"gpu": "A100-80GB:-1"}, "gpu must be one of"),
+        ({"argv": ()}, "argv must be"),
+        ({"argv": ("python",)}, "argv must be"),
+        ({"argv": ("bash", "-c", "x")}, "argv must be"),
+        ({"argv": ("python", "a\0b")}, "NUL"),
+        ({"argv": ("python", "x" * 50_000)}, "KiB"),
+        ({"argv": ("python", *["x"] * 5_000)}, "arguments"),
+        ({"bundle": "A" * 64}, "sha256"),
+        ({"bundle": "../../etc/passwd"}, "sha256"),
+        ({"workdir": "/etc"}, "workdir must be a path inside the bundle"),
+        ({"workdir": "a/../.."}, "workdir must be a path inside the bundle"),
+        ({"workdir": ""}, "workdir must be"),
+        ({"workdir": "a\nb"}, "workdir must be"),
+        ({"requirements": "../requirements.txt"}, "requirements must be a path inside"),
+        ({"requirements": ""}, "requirements must be"),
+        ({"env": {"A=B": "1"}}, "env has a name"),
+        ({"env": {"": "1"}}, "env has a name"),
+        ({"env": {"A": "\0"}}, "NUL"),
+        ({"env": {"A": "x" * 40_000}}, "env is larger"),
+        ({"app_name": ""}, "app_name"),
+        ({"app_name": "a\x1b[31m"}, "app_name"),
+        ({"app_name": "x" * 201}, "app_name"),
+        ({"priority": 101}, "priority"),
+        ({"retries": -1}, "retries"),
+        ({"time_limit_seconds": 0.0}, "time_limit_seconds"),
+        ({"time_limit_seconds": float("nan")}, "time_limit_seconds"),
+        ({"time_limit_seconds": float("inf")}, "time_limit_seconds"),
+    ],
+)
+def test_bad_specs_are_refused_by_name(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        validation.check(spec(**changes))
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb"])
+def test_bad_keys(key: str) -> None:
+    with pytest.raises(BadRequest):
+        validation.check_key(key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": ""}, {"name": "a\x07"}, {"pool": "a.b"}, {"session": "S>"}, {"gpus_total": -1},
+     {"gpus_total": 5_000}, {"gpu_model": ""}, {"gpu_model": "x" * 65}],
+)  # fmt: skip
+def test_bad_agents(change: dict[str, Any]) -> None:
+    validation.check_agent(hello_of())
+    with pytest.raises(BadRequest):
+        validation.check_agent(msgspec.structs.replace(hello_of(), **change))
+
+
+def test_an_ends_detail_is_bounded_and_keeps_its_last_lines() -> None:
+    end = JobEnd(reason=EndReason.DEPS, detail="x" * 10_000 + "the point")
+    attempt = {"job_id": "j", "attempt": 1}
+    done = AttemptDone(agent_id=AgentId("a"), session=SessionId("s"), end=end, **attempt)  # type: ignore[arg-type]
+    detail = validation.bounded(done).end.detail
+    assert len(detail) == validation.MAX_DETAIL_CHARS
+    assert detail.endswith("the point")
+
+
+# Health
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "now", "known"),
+    [
+        ([], 100, False),
+        ([(0, True)], 29, False),
+        ([(0, True), (10, True), (20, True), (30, True)], 30, True),
+        ([(0, True), (10, False), (20, True), (30, True)], 30, False),
+        ([(0, True), (10, False), (20, True), (30, True), (40, True), (50, True)], 50, True),
+        ([(0, True), (100, True)], 100, False),  # the process stood still, or the clock jumped
+        ([(100, True), (110, True), (50, True), (60, True)], 75, False),  # the clock went back
+    ],
+    ids=["never", "too short", "whole term", "outage", "term after outage", "pause", "clock back"],
+)
+def test_silence_is_known_only_to_who_could_hear(
+    rounds: list[tuple[float, bool]], now: float, known: bool
+) -> None:
+    health = Health(longest_pause=timedelta(seconds=15))
+    for when, in_touch in rounds:
+        health.observe(at(when), in_touch=in_touch)
+    assert health.silent_before(at(now), 30) == (at(now - 30) if known else None)
