@@ -1,0 +1,3 @@
+from chisel_agent.service import main
+
+main()

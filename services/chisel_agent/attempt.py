@@ -1,0 +1,355 @@
+"""The life of one attempt: prepared, launched, watched, shipped, reported, kept until archived.
+
+Every step leaves its mark on disk before the next, so that another agent goes on where this one was
+killed (`journal.fate`). Ending the job and ending this object are different things: `stop` and
+`drop` end the job; cancelling `run` leaves it to its shim.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from chisel_agent import journal, sandbox
+from chisel_agent.environment import leave_environment
+from chisel_agent.gateway import Gateway
+from chisel_agent.journal import Entry, Fate, Phase
+from chisel_agent.launch import (
+    Exit,
+    Launcher,
+    is_running,
+    make_spools,
+    read_exit,
+    request_stop,
+    write_exit,
+    write_lease,
+    write_plan,
+)
+from chisel_agent.preparation import Preparation, failure
+from chisel_agent.scheduler import Scheduler
+from chisel_agent.ship import OutputShipping
+from chisel_agent.traces import TraceUploads
+from chisel_shared.contract.errors import Stale
+from chisel_shared.contract.ids import AgentId
+from chisel_shared.contract.job import EndReason, JobEnd, JobState
+from chisel_shared.contract.messages import AttemptRef
+from chisel_shared.runtime.logs import Log, bound
+from chisel_shared.runtime.streams import Streams
+
+T = TypeVar("T")
+
+log = Log("chisel.agent.attempt")
+
+GONE = "gone"
+_POLL_SECONDS = 1.0
+"""A lost doorbell, or a killed shim, is noticed this late."""
+_TRACES_SECONDS = 60.0
+"""How long the end of a job waits for its traces; after that they follow it."""
+_LAUNCHES = 3
+_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What attempts work with."""
+
+    agent_id: AgentId
+    scheduler: Scheduler
+    streams: Streams
+    gateway: Gateway
+    preparation: Preparation
+    launcher: Launcher
+
+
+def lease_end(claimed_at: float, lease_seconds: float) -> float:
+    """When a job that may be run again must have ended, had its lease been renewed at `claimed_at`:
+    early enough that it is gone before anybody else may start it."""
+    return claimed_at + lease_seconds - min(30.0, lease_seconds / 5)
+
+
+class Attempt:
+    def __init__(
+        self, *, folder: Path, entry: Entry, services: Services, on_released: Callable[["Attempt"], None]
+    ) -> None:
+        self.entry = entry
+        self._folder = folder
+        self._services = services
+        self._on_released = on_released
+        self._rung = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._ran = False
+        self._ran_or_ended = asyncio.Event()
+        self._ended = False
+        self._released = False
+        self._launches = 1
+        self._shipping = OutputShipping(
+            streams=services.streams, agent_id=services.agent_id, ref=entry.ref, folder=folder
+        )
+        self._traces = TraceUploads(store=services.gateway, ref=entry.ref, folder=folder)
+
+    @property
+    def ref(self) -> AttemptRef:
+        return self.entry.ref
+
+    @property
+    def held(self) -> bool:
+        """The scheduler counts on us for it."""
+        return self.entry.phase in (Phase.PREPARING, Phase.LAUNCHED) and not self._gone.is_set()
+
+    @property
+    def finished(self) -> bool:
+        return self.entry.phase is Phase.FINISHED
+
+    @property
+    def unstarted(self) -> bool:
+        """Nothing of it would survive us: no shim, and no end to report."""
+        return self.held and self.entry.phase is Phase.PREPARING and not self._ended
+
+    @property
+    def reporting(self) -> bool:
+        """It has ended and the scheduler does not know yet."""
+        return self.held and self._ended
+
+    def ring(self) -> None:
+        """Its shim has news."""
+        self._rung.set()
+        self._shipping.ring()
+
+    def stop(self) -> None:
+        """Somebody cancelled it. Whatever phase it is in, it ends soon, unless it has ended."""
+        if self._stop.is_set() or not self.held or self._ended:
+            return
+        log.info("stop_requested", job_id=self.ref.job_id, attempt=self.ref.attempt)
+        self._stop.set()
+        if self.entry.phase is Phase.LAUNCHED:
+            request_stop(self._folder, EndReason.USER)
+
+    def drop(self) -> None:
+        """It is not ours any more: end it at once and tell nobody."""
+        if self.held:
+            log.warning("attempt_dropped", job_id=self.ref.job_id, attempt=self.ref.attempt)
+            launched = self.entry.phase is Phase.LAUNCHED
+            self._write(phase=Phase.DROPPED)
+            self._gone.set()
+            if launched:
+                request_stop(self._folder, GONE, at_once=True)
+
+    def renewed(self, sent_at: float) -> None:
+        """The scheduler knew it as ours when it answered what was sent at `sent_at`."""
+        assignment = self.entry.assignment
+        if assignment.spec.retries > 0 and self.held and not self._ended:
+            write_lease(self._folder, lease_end(sent_at, assignment.lease_seconds))
+
+    async def ship_again(self) -> None:
+        """Make sure that the output of this finished attempt is in the stream, whatever befell that."""
+        try:
+            self._shipping.finish()
+            await self._shipping.run()
+        except* FileNotFoundError:
+            log.debug("spool_gone", job_id=self.ref.job_id)  # archived and dropped meanwhile
+
+    def _write(self, **changes: object) -> None:
+        self.entry = msgspec.structs.replace(self.entry, **changes)
+        journal.write(self._folder, self.entry)
+
+    async def run(self, fate: Fate | None) -> None:
+        """Live from the beginning (None), or from where an earlier agent was killed."""
+        with bound(job_id=self.ref.job_id, attempt=self.ref.attempt):
+            while True:
+                try:
+                    await self._live_or_vanish(fate)
+                    return
+                except* Exception as errors:
+                    # One attempt's defect must not cost the others, nor this one its result: go on
+                    # as a new agent would, from what lies on disk.
+                    log.error("attempt_failed", error=repr(errors.exceptions))
+                await asyncio.sleep(_AGAIN_SECONDS)
+                fate = journal.fate(self._folder, self.entry)
+                if fate is Fate.NOTHING and self.entry.phase is Phase.PREPARING:
+                    write_exit(self._folder, Exit(reason=EndReason.START, detail="the agent failed"))
+                    fate = Fate.ENDED
+
+    async def _live_or_vanish(self, fate: Fate | None) -> None:
+        if fate is Fate.FINISHED:
+            await self._clear_away()
+            return
+        async with asyncio.TaskGroup() as tasks:
+            living = tasks.create_task(self._live(fate), name="live")
+            going = tasks.create_task(self._gone.wait(), name="gone")
+            await asyncio.wait({living, going}, return_when=asyncio.FIRST_COMPLETED)
+            living.cancel()
+            going.cancel()
+        if self.entry.phase is Phase.DROPPED:
+            await self._vanish()
+
+    async def _live(self, fate: Fate | None) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            progress = tasks.create_task(self._report_progress(), name="progress")
+            if fate is None:
+                await self._prepare_and_launch()
+            if (self._folder / "exit").exists():
+                make_spools(self._folder)  # it may have ended before it had any
+            shipping = tasks.create_task(self._shipping.run(), name="ship")
+            watching = tasks.create_task(self._traces.watch(), name="traces")
+            exit_ = await self._await_exit()
+            self._ended = True
+            self._shipping.finish()
+            watching.cancel()
+            await self._last_traces()
+            sums = await shipping
+            await progress
+            await self._report_end(_job_end(exit_, self._shipping.shipped, sums, traces=self._traces.count))
+        await self._clear_away()
+
+    async def _clear_away(self) -> None:
+        """The job is over for everybody; what is left is ours alone."""
+        await asyncio.to_thread(shutil.rmtree, self._folder / "work", ignore_errors=True)
+        await asyncio.to_thread(leave_environment, self._folder)
+        await self._traces.upload_all()
+
+    # Until it runs
+
+    async def _prepare_and_launch(self) -> None:
+        """Afterwards there is a shim, or an end on record."""
+        failed = await self._try_to_launch()
+        if failed is not None:
+            write_exit(self._folder, failed)
+
+    async def _try_to_launch(self) -> Exit | None:
+        entry = self.entry
+        try:
+            plan = await self._unless_stopped(
+                self._services.preparation.prepare(
+                    entry.assignment, self._folder, gpus=entry.gpus, master_port=entry.master_port
+                )
+            )
+            if plan is None or self._stop.is_set():
+                return Exit(reason=EndReason.USER)
+            make_spools(self._folder)
+            write_plan(self._folder, plan)
+            if entry.assignment.spec.retries > 0 and not (self._folder / "lease").exists():
+                write_lease(self._folder, lease_end(entry.claimed_at, entry.assignment.lease_seconds))
+            self._write(phase=Phase.LAUNCHED)
+            self._services.launcher.launch(self._folder)
+        except Exception as error:
+            return failure(error)
+        log.info("launched", gpus=entry.gpus)
+        return None
+
+    async def _unless_stopped(self, work: Coroutine[None, None, T]) -> T | None:
+        """What `work` returns or raises; None, with `work` cancelled, when a stop comes first."""
+        working = asyncio.create_task(work, name="prepare")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def _report_progress(self) -> None:
+        """In order, beside the work: the scheduler accepts RUNNING only after PREPARING."""
+        try:
+            if self.entry.reported is None:
+                await self._report(JobState.PREPARING)
+            await self._ran_or_ended.wait()
+            if self._ran and self.entry.reported is JobState.PREPARING:
+                await self._report(JobState.RUNNING)
+        except Stale as error:
+            log.info("progress_stale", error=str(error))
+            self.drop()
+
+    async def _report(self, state: JobState) -> None:
+        answer = await self._services.scheduler.progress(self.ref, state)
+        self._write(reported=state)
+        if answer.cancel_requested:
+            self.stop()
+
+    # Until it has ended
+
+    async def _await_exit(self) -> Exit:
+        while True:
+            self._rung.clear()
+            exit_ = read_exit(self._folder)
+            if exit_ is None or exit_.reason != EndReason.START:
+                self._ran = (self._folder / "running").exists()
+            if self._ran or exit_ is not None:
+                self._ran_or_ended.set()
+            if exit_ is not None:
+                return exit_
+            try:
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._rung.wait()
+            except TimeoutError:
+                await self._check_shim()
+
+    async def _check_shim(self) -> None:
+        """A shim that was killed cannot say how it ended: then we do."""
+        if is_running(self._folder) or read_exit(self._folder) is not None:
+            return
+        if not (self._folder / "running").exists() and self._launches < _LAUNCHES:
+            log.warning("shim_killed_before_its_job")
+            self._launches += 1
+            self._services.launcher.launch(self._folder)
+            return
+        log.warning("shim_killed")
+        await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref)
+        lost = Exit(reason=EndReason.AGENT_LOST, detail="the process that watched over it was killed")
+        write_exit(self._folder, lost)
+
+    # Until everybody knows
+
+    async def _last_traces(self) -> None:
+        try:
+            async with asyncio.timeout(_TRACES_SECONDS):
+                await self._traces.upload_all()
+        except TimeoutError:
+            log.warning("traces_late")
+
+    async def _report_end(self, end: JobEnd) -> None:
+        try:
+            await self._services.scheduler.done(self.ref, end)
+        except Stale as error:
+            log.info("end_decided_without_us", error=str(error))
+        log.info("finished", reason=end.reason, exit_code=end.exit_code, signal=end.signal)
+        self._write(phase=Phase.FINISHED, finished_at=time.time())
+        self._release()
+
+    async def _vanish(self) -> None:
+        """Make sure that nothing of it runs, then forget it."""
+        while is_running(self._folder):
+            self._rung.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._rung.wait()
+            request_stop(self._folder, GONE, at_once=True)
+        await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._on_released(self)
+
+
+def _job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], *, traces: int) -> JobEnd:
+    return JobEnd(
+        reason=EndReason(exit_.reason),
+        exit_code=exit_.exit_code,
+        signal=exit_.signal,
+        detail=exit_.detail,
+        stdout_bytes=totals["stdout"],
+        stderr_bytes=totals["stderr"],
+        stdout_sha256=sums["stdout"],
+        stderr_sha256=sums["stderr"],
+        traces=traces,
+    )

@@ -1,0 +1,121 @@
+"""The agent's HTTP side: joining, fetching bundles, storing traces, all through the gateway."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable, from_code
+from chisel_shared.contract.ids import Digest, ProjectId
+from chisel_shared.contract.messages import AgentCredentials, AttemptRef
+from chisel_shared.runtime.logs import Log
+
+log = Log("chisel.agent.gateway")
+
+_PIECE_BYTES = 1 << 20
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=30)
+
+
+class CorruptDownload(Exception):
+    """The bytes that came are not those that were named."""
+
+
+class Gateway:
+    """One gateway. Every method raises the error tree; `Unavailable` means that trying again may help."""
+
+    def __init__(self, *, url: str, session: aiohttp.ClientSession) -> None:
+        self._url = url.rstrip("/") + "/api/v1"
+        self._session = session
+        self._headers: dict[str, str] = {}
+
+    def authenticate(self, key: str) -> None:
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    async def join(self, *, token: str, name: str) -> AgentCredentials:
+        try:
+            async with self._session.post(
+                f"{self._url}/agents/join", json={"token": token, "name": name}, timeout=_TIMEOUT
+            ) as answer:
+                await _refuse(answer)
+                return msgspec.json.decode(await answer.read(), type=AgentCredentials)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the gateway does not answer: {error!r}") from error
+
+    async def fetch_bundle(self, project: ProjectId, digest: Digest, into: Path) -> int:
+        """Download a bundle to the new file `into`; returns its size. `CorruptDownload` when the bytes
+        do not have the digest, `OSError` when the disk refuses them."""
+        sha256 = hashlib.sha256()
+        size = 0
+        try:
+            async with self._session.get(
+                f"{self._url}/agent/bundles/{project}/{digest}", headers=self._headers, timeout=_TIMEOUT
+            ) as answer:
+                await _refuse(answer)
+                with into.open("xb") as file:
+                    async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+                        sha256.update(piece)
+                        size += len(piece)
+                        await asyncio.to_thread(file.write, piece)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise Unavailable(f"the gateway does not answer: {error!r}") from error
+        if sha256.hexdigest() != digest:
+            raise CorruptDownload(f"bundle {digest} arrived damaged")
+        return size
+
+    async def store_trace(self, ref: AttemptRef, name: str, descriptor: int, digest: Digest) -> None:
+        """Upload one trace file, read from the start of `descriptor`."""
+        headers = self._headers | {
+            "X-Chisel-Sha256": digest,
+            "Content-Length": str(os.fstat(descriptor).st_size),
+            "Content-Type": "application/octet-stream",
+        }
+        try:
+            async with self._session.put(
+                f"{self._url}/agent/traces/{ref.job_id}/{ref.attempt}/{name}",
+                data=_pieces(descriptor),
+                headers=headers,
+                timeout=_TIMEOUT,
+            ) as answer:
+                await _refuse(answer)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the gateway does not answer: {error!r}") from error
+
+
+async def _pieces(descriptor: int) -> AsyncIterator[bytes]:
+    offset = 0
+    while piece := await asyncio.to_thread(os.pread, descriptor, _PIECE_BYTES, offset):
+        offset += len(piece)
+        yield piece
+
+
+async def _refuse(answer: aiohttp.ClientResponse) -> None:
+    """Raise what an answer that is not 2xx means."""
+    if answer.status < 400:
+        return
+    body = await answer.content.read(64 * 1024)
+    raise _error_of(answer.status, body)
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Body(msgspec.Struct):
+    error: _Problem
+
+
+def _error_of(status: int, body: bytes) -> ChiselError:
+    try:
+        problem = msgspec.json.decode(body, type=_Body).error
+        error = from_code(problem.code, problem.message)
+    except msgspec.MsgspecError:
+        error = InternalError(f"the gateway answered {status}")
+    # Whatever a 5xx says about itself, the next try may meet a healthier server.
+    if status >= 500 and not error.retryable:
+        return Unavailable(str(error))
+    return error

@@ -1,0 +1,95 @@
+"""The process that becomes the user's: forked early, started late. Standard library only.
+
+A spare shim forks it before there is a job, so that what is slow (joining a control group can wait
+15 ms for the kernel) is over when one comes. Until released it holds nothing but its
+pipes; when its shim dies before that, it goes too.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed has only the slow wrapper
+import os
+
+from chisel_agent.shim_system import (
+    SIGHUP,
+    SIGINT,
+    SIGPIPE,
+    SIGQUIT,
+    SIGTERM,
+    SIGXFSZ,
+    Launch,
+    become_subreaper,
+    join_cgroup,
+    make_cgroup,
+    read,
+    widen,
+)
+
+DEFAULTED = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGXFSZ)
+"""Signals that a job finds at their default, whatever its ancestors ignored."""
+
+
+class Child:
+    """The waiting process, and the pipes its output will come through."""
+
+    def __init__(self, cgroup_parent: str) -> None:
+        become_subreaper()
+        self.cgroup = make_cgroup(cgroup_parent)
+        self.stdout, stdout = os.pipe()
+        self.stderr, stderr = os.pipe()
+        self._problem, problem = os.pipe()
+        go, self._go = os.pipe()
+        for pipe in (self.stdout, self.stderr):
+            widen(pipe)
+            os.set_blocking(pipe, False)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self._go)
+                wait_and_become(go, stdout, stderr, problem, self.cgroup)
+            finally:
+                os._exit(127)
+        for descriptor in (go, stdout, stderr, problem):
+            os.close(descriptor)
+
+    def release(self, folder: str) -> str:
+        """Let it become the job of `folder`; "" once its program has taken over, else what went wrong."""
+        try:
+            os.write(self._go, os.fsencode(folder))
+        except BrokenPipeError:
+            return "its process was killed before it began"
+        os.close(self._go)
+        problem = os.read(self._problem, 4096)
+        os.close(self._problem)
+        return os.fsdecode(problem)
+
+    def dismiss(self) -> None:
+        """There will be no job."""
+        os.close(self._go)
+        os.waitpid(self.pid, 0)
+
+
+def wait_and_become(go: int, stdout: int, stderr: int, problem: int, cgroup: str) -> None:
+    os.setsid()
+    if cgroup:
+        join_cgroup(cgroup)
+    null = os.open("/dev/null", os.O_RDONLY)
+    for number, descriptor in enumerate((null, stdout, stderr)):
+        os.dup2(descriptor, number)  # the only descriptors that stay open over exec
+    folder = os.read(go, 8192)
+    if not folder:
+        return
+    argv: list[str] = []
+    try:
+        os.chdir(folder)
+        launch = Launch(read("launch"))
+        argv = launch.argv
+        for number in DEFAULTED:
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        try:
+            os.chdir(launch.cwd)
+        except OSError as error:
+            raise OSError(error.errno, f"its working directory: {error.strerror}") from None
+        os.execvpe(argv[0], argv, launch.env)
+    except BaseException as error:
+        text = getattr(error, "strerror", None) or str(error)
+        os.write(problem, os.fsencode(f"{argv[0] if argv else 'the job'}: {text}")[:4000])
