@@ -1,0 +1,3 @@
+from chisel_gateway.service import main
+
+main()

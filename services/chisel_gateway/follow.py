@@ -1,0 +1,170 @@
+"""One job watched: its changes as they come, its output from a position to the end, then the end.
+
+Attempts follow each other in order. An attempt that ended with its agent says how many bytes to wait
+for; one that was lost, or is archived, ends where its stored bytes end.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from typing import Protocol
+
+from chisel_gateway.calls import beside, forever
+from chisel_gateway.feed import Feed, Watch
+from chisel_gateway.storage import StorageClient
+from chisel_shared.contract.errors import Unavailable
+from chisel_shared.contract.frames import End, Position, ServerFrame, Update
+from chisel_shared.contract.ids import AgentId, ProjectId
+from chisel_shared.contract.job import FINAL, EndReason, JobEnd, JobState, JobView
+from chisel_shared.contract.messages import GetAttempt
+from chisel_shared.runtime.bus import Bus
+from chisel_shared.runtime.output import Follower, Tail
+from chisel_shared.runtime.streams import Chunk, Streams, attempt_subject
+
+_MISSING_SECONDS = 10.0
+_UNCERTAIN = (EndReason.LEASE_EXPIRED, EndReason.AGENT_LOST)
+
+
+class Sink(Protocol):
+    """Where a followed job goes. Both wait while the receiver does not keep up."""
+
+    async def send(self, frame: ServerFrame) -> None: ...
+
+    async def send_output(self, attempt: int, chunk: Chunk) -> None: ...
+
+
+def is_over(view: JobView, attempt: int) -> bool:
+    """Whether nothing more can come of `attempt`, by what `view` says."""
+    return view.attempt > attempt or view.state in FINAL or view.state is JobState.QUEUED
+
+
+class Following:
+    """What it takes to follow jobs; one for the whole gateway."""
+
+    def __init__(self, *, bus: Bus, streams: Streams, feed: Feed, storage: StorageClient) -> None:
+        self._bus = bus
+        self._streams = streams
+        self._feed = feed
+        self._storage = storage
+
+    async def follow(
+        self, view: JobView, project_id: ProjectId, position: Position, sink: Sink, *, live: bool
+    ) -> None:
+        """Send what happens to a job until its end; without `live`, what has happened by now.
+        `Unavailable` when a job has ended and parts of its output have not been stored yet."""
+        async with (
+            self._feed.watch(view, project_id) as watch,
+            beside(_send_changes(watch, view, sink), name=f"changes {view.id}"),
+        ):
+            await self._send_attempts(watch, position, sink, live=live)
+        await sink.send(End(job=watch.view))
+
+    async def _send_attempts(self, watch: Watch, position: Position, sink: Sink, *, live: bool) -> None:
+        attempt = max(1, position.attempt)
+        offsets = {"stdout": position.stdout, "stderr": position.stderr}
+        while True:
+            view = watch.view
+            while live and view.attempt < attempt and view.state not in FINAL:
+                view = await watch.newer_than(view)
+            if view.attempt < attempt:
+                return
+            await self.send_attempt(watch, attempt, offsets, sink, live=live)
+            if watch.view.attempt <= attempt and (not live or watch.view.state in FINAL):
+                return
+            attempt, offsets = attempt + 1, {}
+
+    async def send_attempt(
+        self, watch: Watch, attempt: int, offsets: dict[str, int], sink: Sink, *, live: bool
+    ) -> None:
+        """Send one attempt's output to its end, or what there is of it by now if it goes on."""
+        view = watch.view
+        agent_id = await self._agent_of(view, attempt)
+        async with AsyncExitStack() as stack:
+            tail = None
+            if (live or is_over(view, attempt)) and not (view.archived and view.state in FINAL):
+                tail = await stack.enter_async_context(self._feed.tail(agent_id, view.id, attempt))
+            follower = self._follower(agent_id, view, attempt, offsets, tail)
+            await stack.enter_async_context(
+                beside(self._tell_end(watch, attempt, follower), name=f"ending {view.id}")
+            )
+            chunks = await stack.enter_async_context(aclosing(follower.chunks()))
+            while (chunk := await self._next(chunks, view, patient=live)) is not None:
+                await sink.send_output(attempt, chunk)
+
+    async def _next(
+        self, chunks: AsyncGenerator[Chunk, None], view: JobView, *, patient: bool
+    ) -> Chunk | None:
+        """The next chunk, None at the end. Who asked for no more than there is does not wait for ever
+        for the rest of an ended job, but never takes a part of it for the whole."""
+        try:
+            async with asyncio.timeout(None if patient else _MISSING_SECONDS):
+                return await anext(chunks, None)
+        except TimeoutError:
+            raise Unavailable(
+                f"job {view.id} has ended, but not all of its output is stored yet; try again"
+            ) from None
+
+    async def copy_stored(
+        self,
+        view: JobView,
+        attempt: int,
+        offsets: dict[str, int],
+        write: Callable[[bytes], Awaitable[None]],
+    ) -> int:
+        """Write what is stored of an attempt by now, both streams from their offsets on; how much it was."""
+        copied = 0
+        follower = self._follower(await self._agent_of(view, attempt), view, attempt, offsets)
+        async with aclosing(follower.chunks()) as chunks:
+            async for chunk in chunks:
+                await write(chunk.data)
+                copied += len(chunk.data)
+        return copied
+
+    def _follower(
+        self,
+        agent_id: AgentId,
+        view: JobView,
+        attempt: int,
+        offsets: dict[str, int],
+        tail: Tail | None = None,
+    ) -> Follower:
+        return Follower(
+            streams=self._streams,
+            subject_prefix=attempt_subject(agent_id, view.id, attempt, "")[:-1],
+            offsets=offsets,
+            tail=tail,
+            archive=partial(self._storage.output, view.id, attempt),
+        )
+
+    async def _tell_end(self, watch: Watch, attempt: int, follower: Follower) -> None:
+        """Tell `follower` where the attempt ends, as soon as that is known."""
+        view = watch.view
+        while not is_over(view, attempt):
+            view = await watch.newer_than(view)
+        end = await self.certain_end(view, attempt)
+        if end is not None:
+            follower.expect(stdout=end.stdout_bytes, stderr=end.stderr_bytes)
+            while not view.archived:
+                view = await watch.newer_than(view)
+        follower.settle()
+
+    async def certain_end(self, view: JobView, attempt: int) -> JobEnd | None:
+        """How an attempt ended, with its totals; None when it goes on, or was lost with them."""
+        if not is_over(view, attempt):
+            return None
+        end = view.end if view.attempt == attempt else None
+        if end is None:
+            end = (await forever(self._bus, GetAttempt(job_id=view.id, attempt=attempt))).end
+        return None if end is None or end.reason in _UNCERTAIN else end
+
+    async def _agent_of(self, view: JobView, attempt: int) -> AgentId:
+        if view.attempt == attempt and view.agent_id is not None:
+            return view.agent_id
+        return (await forever(self._bus, GetAttempt(job_id=view.id, attempt=attempt))).agent_id
+
+
+async def _send_changes(watch: Watch, seen: JobView, sink: Sink) -> None:
+    while True:
+        seen = await watch.newer_than(seen)
+        await sink.send(Update(job=seen))

@@ -1,0 +1,86 @@
+"""What sessions and HTTP handlers ask about jobs, checked at the door."""
+
+from chisel_gateway.calls import PATIENCE_SECONDS, ask
+from chisel_shared.contract.errors import BadRequest, Forbidden, NotFound
+from chisel_shared.contract.frames import Position
+from chisel_shared.contract.ids import Digest, ProjectId, UserId, is_digest, is_id
+from chisel_shared.contract.job import JobSpec, JobView
+from chisel_shared.contract.messages import (
+    CancelJob,
+    GetJob,
+    HasBundle,
+    Jobs,
+    ListJobs,
+    Principal,
+    SubmitJob,
+    Submitted,
+)
+from chisel_shared.runtime.bus import Bus
+
+MAX_LISTED = 500
+_MAX_KEY_CHARS = 200
+
+
+def project_of(principal: Principal) -> ProjectId:
+    """The project the caller works in."""
+    if principal.project_id is None:
+        raise Forbidden("this key belongs to no project")
+    return principal.project_id
+
+
+def checked_digest(text: str) -> Digest:
+    if not is_digest(text):
+        raise BadRequest("a bundle is named by its sha256 in 64 lower-case hexadecimal digits")
+    return Digest(text)
+
+
+def checked_position(position: Position) -> Position:
+    if not 0 <= position.attempt < 1 << 31 or not all(
+        0 <= offset < 1 << 62 for offset in (position.stdout, position.stderr)
+    ):
+        raise BadRequest("a position is an attempt and two numbers of bytes")
+    return position
+
+
+class JobDesk:
+    """Jobs, as the gateway asks for them on a caller's behalf."""
+
+    def __init__(self, *, bus: Bus) -> None:
+        self._bus = bus
+
+    async def has_bundle(
+        self, caller: Principal, digest: str, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> bool:
+        asked = HasBundle(project_id=project_of(caller), digest=checked_digest(digest))
+        return (await ask(self._bus, asked, patience_seconds=patience_seconds)).present
+
+    async def submit(
+        self, caller: Principal, spec: JobSpec, key: str, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Submitted:
+        """Queue a job whose bundle is stored; committed when this returns. May be repeated with `key`."""
+        if not 0 < len(key) <= _MAX_KEY_CHARS or not key.isprintable():
+            raise BadRequest(f"an idempotency key is 1 to {_MAX_KEY_CHARS} printable characters")
+        asked = SubmitJob(
+            project_id=project_of(caller), user_id=UserId(caller.id), idempotency_key=key, spec=spec
+        )
+        return await ask(self._bus, asked, patience_seconds=patience_seconds)
+
+    async def get(self, caller: Principal, job_id: str) -> JobView:
+        """A job of the caller's project, by its id or an unambiguous beginning of it."""
+        return await ask(self._bus, GetJob(project_id=project_of(caller), job_id=_known(job_id)))
+
+    async def cancel(self, caller: Principal, job_id: str) -> JobView:
+        asked = CancelJob(project_id=project_of(caller), job_id=_known(job_id), requested_by=caller.id)
+        return await ask(self._bus, asked)
+
+    async def list(self, caller: Principal, *, unfinished: bool, limit: int) -> Jobs:
+        if not 1 <= limit <= MAX_LISTED:
+            raise BadRequest(f"limit must be between 1 and {MAX_LISTED}")
+        asked = ListJobs(project_id=project_of(caller), unfinished=unfinished, limit=limit)
+        return await ask(self._bus, asked)
+
+
+def _known(job_id: str) -> str:
+    if not is_id(job_id):
+        raise NotFound(f"there is no job {job_id[:60]!r}")
+    return job_id

@@ -1,0 +1,181 @@
+"""The table of routes: what is served, to whom, and how it is described. `openapi.py` prints it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from chisel_gateway.api import Api, BundleStored, Health
+from chisel_shared.contract.job import JobSpec, JobView
+from chisel_shared.contract.messages import (
+    AgentCredentials,
+    Agents,
+    Jobs,
+    Submitted,
+    Traces,
+    TraceView,
+)
+from chisel_shared.runtime.http import Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Something a caller may add to an address or a header."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str
+    place: str = "query"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one address. `action` is what the caller must be allowed; None opens it to all.
+
+    `body` and `reply` are structs, or the media type of raw bytes.
+    """
+
+    method: str
+    path: str
+    action: str | None
+    handler: Handler
+    summary: str
+    body: type | str | None = None
+    reply: type | str | None = None
+    status: int = 200
+    parameters: tuple[Parameter, ...] = field(default=())
+
+
+_BYTES = "application/octet-stream"
+_LIMIT = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "How many; 50 if not said.")
+_UNFINISHED = Parameter("unfinished", {"type": "boolean"}, "Only jobs that have not ended.")
+_ATTEMPT = Parameter("attempt", {"type": "integer", "minimum": 1}, "Which attempt; the newest if not said.")
+_OFFSET = Parameter("offset", {"type": "integer", "minimum": 0}, "The first byte wanted.")
+_KEY = Parameter(
+    "Idempotency-Key",
+    {"type": "string", "maxLength": 200},
+    "Any text of the caller's own: the same key never makes a second job.",
+    place="header",
+    required=True,
+)
+_SHA256 = Parameter(
+    "X-Chisel-Sha256", {"type": "string"}, "The sha256 of the body.", place="header", required=True
+)
+
+
+def routes(api: Api) -> tuple[Route, ...]:
+    """Every address of the gateway."""
+    v1 = "/api/v1"
+    return (
+        Route("GET", "/health", None, api.health, "Whether this process works.", reply=Health),
+        Route("GET", "/ready", None, api.ready, "Whether everything behind it answers.", reply=Health),
+        Route("GET", f"{v1}/openapi.json", None, api.openapi, "This description.", reply="application/json"),
+        Route(
+            "GET",
+            f"{v1}/session",
+            "jobs:read",
+            api.session,
+            "Submit and follow jobs over one WebSocket (subprotocol `chisel.v1`).",
+            status=101,
+        ),
+        Route(
+            "HEAD",
+            f"{v1}/bundles/{{digest}}",
+            "jobs:submit",
+            api.has_bundle,
+            "Whether a bundle is stored.",
+        ),
+        Route(
+            "PUT",
+            f"{v1}/bundles/{{digest}}",
+            "jobs:submit",
+            api.put_bundle,
+            "Store a bundle, a gzipped tar archive named by its sha256.",
+            body="application/gzip",
+            reply=BundleStored,
+            status=201,
+        ),
+        Route(
+            "POST",
+            f"{v1}/jobs",
+            "jobs:submit",
+            api.submit,
+            "Queue a job whose bundle is stored.",
+            body=JobSpec,
+            reply=Submitted,
+            status=201,
+            parameters=(_KEY,),
+        ),
+        Route(
+            "GET",
+            f"{v1}/jobs",
+            "jobs:read",
+            api.list_jobs,
+            "The project's jobs, newest first.",
+            reply=Jobs,
+            parameters=(_UNFINISHED, _LIMIT),
+        ),
+        Route("GET", f"{v1}/jobs/{{job}}", "jobs:read", api.get_job, "One job.", reply=JobView),
+        Route(
+            "POST",
+            f"{v1}/jobs/{{job}}/cancel",
+            "jobs:cancel",
+            api.cancel,
+            "Ask for the end of a job.",
+            reply=JobView,
+        ),
+        Route(
+            "GET",
+            f"{v1}/jobs/{{job}}/output/{{stream}}",
+            "jobs:read",
+            api.output,
+            "What a job has printed by now to `stdout` or `stderr`, as it printed it.",
+            reply=_BYTES,
+            parameters=(_OFFSET, _ATTEMPT),
+        ),
+        Route(
+            "GET",
+            f"{v1}/jobs/{{job}}/traces",
+            "traces:read",
+            api.list_traces,
+            "The traces of a job.",
+            reply=Traces,
+        ),
+        Route(
+            "GET",
+            f"{v1}/jobs/{{job}}/traces/{{name}}",
+            "traces:read",
+            api.get_trace,
+            "One trace, in Chrome's trace format.",
+            reply="application/json",
+            parameters=(_ATTEMPT,),
+        ),
+        Route("GET", f"{v1}/agents", "agents:read", api.list_agents, "Every known agent.", reply=Agents),
+        Route(
+            "POST",
+            f"{v1}/agents/join",
+            None,
+            api.join,
+            "For agents: exchange a join token for credentials.",
+            body=api.join_body,
+            reply=AgentCredentials,
+        ),
+        Route(
+            "GET",
+            f"{v1}/agent/bundles/{{project}}/{{digest}}",
+            "agent:work",
+            api.agent_bundle,
+            "For agents: a bundle.",
+            reply="application/gzip",
+        ),
+        Route(
+            "PUT",
+            f"{v1}/agent/traces/{{job}}/{{attempt}}/{{name}}",
+            "agent:work",
+            api.agent_trace,
+            "For agents: store a trace of an attempt they hold.",
+            body=_BYTES,
+            reply=TraceView,
+            status=201,
+            parameters=(_SHA256,),
+        ),
+    )

@@ -1,0 +1,128 @@
+"""The storage service's bytes: uploads and downloads passed through at the pace of the slower side."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable
+from chisel_shared.contract.errors import from_code as error_from_code
+from chisel_shared.contract.ids import Digest, JobId, ProjectId
+from chisel_shared.contract.messages import TraceView
+from chisel_shared.runtime.http import ErrorReply, body
+
+SHA256 = "X-Chisel-Sha256"
+_PASSED_ON = ("Content-Length", "Content-Type", "Content-Range", "Accept-Ranges", SHA256)
+_PIECE_BYTES = 256 * 1024
+
+
+class StorageClient:
+    """Storage, as the gateway reaches it."""
+
+    def __init__(self, session: aiohttp.ClientSession, *, url: str, token: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, *, url: str, token: str) -> AsyncIterator["StorageClient"]:
+        """A client with connections of its own."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=60)
+        async with aiohttp.ClientSession(
+            timeout=timeout, auto_decompress=False, connector=aiohttp.TCPConnector(limit=256)
+        ) as session:
+            yield cls(session, url=url, token=token)
+
+    async def ping(self) -> None:
+        """`Unavailable` when an upload would fail now."""
+        async with self._request("GET", "/ready", timeout=aiohttp.ClientTimeout(total=2)):
+            return
+
+    async def put_bundle(self, request: web.Request, project_id: ProjectId, digest: Digest) -> bytes:
+        """Pass an upload on; storage's answer is the caller's."""
+        return await self._upload(request, f"/bundles/{project_id}/{digest}")
+
+    async def put_trace(
+        self, request: web.Request, project_id: ProjectId, job_id: JobId, attempt: int, name: str
+    ) -> TraceView:
+        path = f"/traces/{job_id}/{attempt}/{name}?project={project_id}"
+        return msgspec.json.decode(await self._upload(request, path), type=TraceView)
+
+    async def get_bundle(
+        self, request: web.Request, project_id: ProjectId, digest: Digest
+    ) -> web.StreamResponse:
+        return await self._download(request, f"/bundles/{project_id}/{digest}")
+
+    async def get_trace(self, request: web.Request, trace: TraceView) -> web.StreamResponse:
+        path = f"/traces/{trace.job_id}/{trace.attempt}/{trace.name}"
+        return await self._download(request, path, file_name=trace.name)
+
+    async def output(
+        self, job_id: JobId, attempt: int, stream: str, offset: int
+    ) -> AsyncGenerator[bytes, None]:
+        """The archived bytes from `offset` on; `NotFound` when nothing is archived."""
+        async with self._request("GET", f"/outputs/{job_id}/{attempt}/{stream}?offset={offset}") as response:
+            async for piece in _pieces(response):
+                yield piece
+
+    async def _upload(self, request: web.Request, path: str) -> bytes:
+        headers = {
+            name: request.headers[name] for name in ("Content-Length", SHA256) if name in request.headers
+        }
+        async with self._request("PUT", path, data=body(request), headers=headers) as response:
+            return await response.read()
+
+    async def _download(
+        self, request: web.Request, path: str, *, file_name: str | None = None
+    ) -> web.StreamResponse:
+        headers = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
+        async with self._request("GET", path, headers=headers) as stored:
+            response = web.StreamResponse(
+                status=stored.status,
+                headers={name: stored.headers[name] for name in _PASSED_ON if name in stored.headers},
+            )
+            if file_name is not None:
+                response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
+            await response.prepare(request)
+            async for piece in _pieces(stored):
+                await response.write(piece)
+            await response.write_eof()
+            return response
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: object
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful answer; every other outcome is an error of the one tree."""
+        try:
+            async with self._session.request(
+                method,
+                self._url + path,
+                headers={**self._headers, **(headers or {})},
+                **options,  # type: ignore[arg-type]
+            ) as response:
+                if response.status >= 400:
+                    raise await _refusal(response)
+                yield response
+        except (TimeoutError, aiohttp.ClientError) as error:
+            if isinstance(error.__cause__, ChiselError):
+                raise error.__cause__ from error  # the upload's own sender broke off
+            raise Unavailable("the storage service is not answering; try again in a few seconds") from error
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        yield piece
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ChiselError:
+    if response.status == 401:
+        return InternalError("storage does not accept this gateway's token")
+    try:
+        told = msgspec.json.decode(await response.read(), type=ErrorReply).error
+    except msgspec.MsgspecError:
+        return InternalError(f"storage answered {response.status}")
+    return error_from_code(told.code, told.message)

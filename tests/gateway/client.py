@@ -1,0 +1,100 @@
+"""A client of the gateway for the tests: one WebSocket, frames and output told apart."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import TypeVar
+
+import aiohttp
+
+from chisel_shared.contract.frames import (
+    OUTPUT_HEADER,
+    PROTOCOL,
+    STREAM_NUMBERS,
+    Accepted,
+    BundleMissing,
+    ClientFrame,
+    End,
+    ServerFrame,
+    Submit,
+    decode_server,
+    encode,
+)
+from chisel_shared.contract.ids import Digest
+from chisel_shared.contract.job import JobSpec
+from chisel_shared.runtime.output import STREAMS
+from tests.support.output import Received, Spool
+
+F = TypeVar("F", bound=ServerFrame)
+
+BUNDLE = b"a bundle"
+SHA256 = Digest(hashlib.sha256(BUNDLE).hexdigest())
+SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bundle=SHA256)
+
+_NAMES = {number: name for name, number in STREAM_NUMBERS.items()}
+
+
+class Socket:
+    """One open session. `received` holds the output of each attempt."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self.received: dict[int, Received] = {}
+        self.frames: list[ServerFrame] = []
+
+    async def say(self, frame: ClientFrame) -> None:
+        await self.socket.send_str(encode(frame).decode())
+
+    async def next(self) -> ServerFrame | None:
+        """The next text frame, None for output, which is checked and counted."""
+        message = await self.socket.receive(timeout=10)
+        if message.type is aiohttp.WSMsgType.BINARY:
+            number, attempt, offset = OUTPUT_HEADER.unpack_from(message.data)
+            data = message.data[OUTPUT_HEADER.size :]
+            self.received.setdefault(attempt, Received()).take(_NAMES[number], offset, data)
+            return None
+        assert message.type is aiohttp.WSMsgType.TEXT, (message, self.socket.close_code)
+        frame = decode_server(message.data)
+        self.frames.append(frame)
+        return frame
+
+    async def until(self, kind: type[F]) -> F:
+        """Read up to the next frame of `kind`."""
+        while not isinstance(frame := await self.next(), kind):
+            pass
+        return frame
+
+    async def end(self) -> End:
+        return await self.until(End)
+
+
+@asynccontextmanager
+async def connected(http: aiohttp.ClientSession, url: str = "") -> AsyncIterator[Socket]:
+    address = f"{url}/api/v1/session"
+    async with http.ws_connect(address, protocols=(PROTOCOL,), max_msg_size=8 << 20) as socket:
+        yield Socket(socket)
+
+
+async def submitted(
+    socket: Socket, http: aiohttp.ClientSession, spool: Spool, *, follow: bool = True
+) -> None:
+    """Submit a job the way a client does; `spool` becomes its output."""
+    frame = Submit(spec=SPEC, idempotency_key=f"key-{spool.job_id}", follow=follow)
+    await socket.say(frame)
+    answer = await socket.next()
+    if isinstance(answer, BundleMissing):
+        async with http.put(f"/api/v1/bundles/{answer.digest}", data=BytesIO(BUNDLE)) as put:
+            assert put.status == 201
+        await socket.say(frame)
+        answer = await socket.next()
+    assert isinstance(answer, Accepted)
+    spool.job_id = answer.job.id
+
+
+def digests(socket: Socket, attempt: int = 1) -> list[str]:
+    return [socket.received[attempt].sha256(stream) for stream in STREAMS]
+
+
+def written(spool: Spool) -> list[str]:
+    return [spool.sha256(stream) for stream in STREAMS]
