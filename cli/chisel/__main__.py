@@ -1,0 +1,3 @@
+from chisel.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,75 @@
+"""The typer app, made from the table of commands: help screens, and what the quick parser left over."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from chisel.cli.table import COMMANDS, GROUPS, Argument, Command, Option
+
+_HELP = """Run a Python script on GPUs as if it ran here.
+
+chisel python train.py --gpu 4
+"""
+
+
+def build(run: Callable[[Command, dict[str, object]], int]) -> typer.Typer:
+    """The app; `run` carries out a command with its parameters and returns the exit status."""
+    app = typer.Typer(
+        name="chisel",
+        help=_HELP,
+        no_args_is_help=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_top_options)
+    for command in COMMANDS:
+        _add(app, command, run)
+    for name, (text, commands) in GROUPS.items():
+        group = typer.Typer(help=text, no_args_is_help=True)
+        for command in commands:
+            _add(group, command, run)
+        app.add_typer(group, name=name)
+    return app
+
+
+def _top_options(
+    version: Annotated[bool, typer.Option("--version", "-v", help="Print the version.")] = False,
+    logout: Annotated[bool, typer.Option("--logout", help="Forget the stored API keys.")] = False,
+) -> None:
+    """Shown in the help; answered before typer is loaded."""
+
+
+def _add(app: typer.Typer, command: Command, run: Callable[[Command, dict[str, object]], int]) -> None:
+    def call(**values: Any) -> None:
+        raise typer.Exit(run(command, values))
+
+    parameters = [_argument(argument) for argument in command.arguments]
+    parameters += [_option(option) for option in command.options]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command(command.name, help=command.help)(call)
+
+
+def _argument(argument: Argument) -> inspect.Parameter:
+    shown = typer.Argument(metavar=argument.name.upper(), help=argument.help, show_default=False)
+    if argument.many:
+        return _parameter(argument.name, Annotated[list[str], shown])
+    if argument.optional:
+        return _parameter(argument.name, Annotated[str | None, shown], None)
+    return _parameter(argument.name, Annotated[str, shown])
+
+
+def _option(option: Option) -> inspect.Parameter:
+    if not option.metavar:
+        switch = typer.Option(*option.names, help=option.help)
+        return _parameter(option.key, Annotated[bool, switch], False)
+    shown = typer.Option(*option.names, help=option.help, metavar=option.metavar)
+    if option.number:
+        return _parameter(option.key, Annotated[int, shown], option.default)
+    return _parameter(option.key, Annotated[str | None, shown], option.default)
+
+
+def _parameter(name: str, kind: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

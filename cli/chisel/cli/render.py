@@ -1,0 +1,139 @@
+"""The screen: the one place that prints, and the only one that knows rich.
+
+The script's bytes go to stdout and stderr as they are. Everything of ours goes to stderr as whole
+lines, except what a command was asked for, which is its stdout.
+"""
+
+import errno
+import os
+import select
+import sys
+from typing import Any
+
+from chisel import settings
+from chisel_shared.contract.errors import UserError
+
+DESCRIPTORS = {"stdout": 1, "stderr": 2}
+
+BAR_BYTES = 4 << 20
+"""An upload from this size on is worth loading rich for a bar."""
+
+
+class OutputClosed(Exception):
+    """Nobody reads our stdout or stderr any more, as after `| head`."""
+
+
+class CannotWrite(UserError):
+    """What was asked for cannot be written where it was to go."""
+
+
+class Screen:
+    """Knows what the terminal shows last, so that lines of ours never continue one of the script's."""
+
+    def __init__(self) -> None:
+        self._shared = [os.isatty(descriptor) for descriptor in (1, 2)]
+        self._half_line = False
+        self._held: list[str] = []
+        self._bar: Any = None
+        self._task: Any = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether our own lines are read by a person right now."""
+        return self._shared[1]
+
+    def say(self, text: str, *, last: bool = False) -> None:
+        """Lines of ours about what goes on. In a file they wait until the script's line is complete,
+        unless they are the last ones; a terminal shows them at once, on a line of their own."""
+        self._end_bar()
+        if self._half_line and not self.is_terminal and not last:
+            self._held.append(text)
+            return
+        for line in (*self._held, text):
+            self._write(f"chisel: {line}\n", dim=True)
+        self._held.clear()
+
+    def note(self, text: str) -> None:
+        """A line of ours that says itself whose it is."""
+        self._write(f"{text}\n", dim=True)
+
+    def error(self, text: str) -> None:
+        """What could not be done, whose fault it was and what to do."""
+        self._end_bar()
+        self._write(f"chisel: {text}\n", dim=False)
+
+    def ask(self, question: str) -> None:
+        self._write(question, dim=False)
+
+    def result(self, text: str) -> None:
+        """What the command was asked for."""
+        self.output("stdout", f"{text}\n".encode())
+
+    def output(self, stream: str, data: bytes | bytearray) -> None:
+        """Bytes of the script, untouched. `OutputClosed` when nobody is there to read them."""
+        self._end_bar()
+        descriptor = DESCRIPTORS[stream]
+        if self._held and stream == "stderr" and b"\n" in data:
+            line, _, data = data.partition(b"\n")
+            _write_all(descriptor, line + b"\n")
+            self._half_line = False
+            held, self._held = self._held, []
+            for text in held:
+                self.say(text)
+            if not data:
+                return
+        _write_all(descriptor, data)
+        if stream == "stderr" or (self._shared[0] and self._shared[1]):
+            self._half_line = not data.endswith(b"\n")
+
+    def upload(self, sent: int, total: int) -> None:
+        """How far an upload is: a bar where somebody watches and it is worth one."""
+        if not self.is_terminal or total < BAR_BYTES:
+            return
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+            self._bar = Progress(
+                "chisel: uploading",
+                BarColumn(),
+                DownloadColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("upload", total=total)
+        self._bar.update(self._task, completed=sent)
+        if sent >= total:
+            self._end_bar()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            bar, self._bar = self._bar, None
+            bar.stop()
+
+    def _write(self, text: str, *, dim: bool) -> None:
+        before = "\n" if self._half_line else ""
+        self._half_line = False
+        if self.is_terminal and settings.colors():
+            text = f"\x1b[{'2' if dim else '31'}m{text.rstrip(chr(10))}\x1b[0m" + "\n" * text.endswith("\n")
+        try:
+            _write_all(2, (before + text).encode(getattr(sys.stderr, "encoding", None) or "utf-8", "replace"))
+        except (OutputClosed, CannotWrite):
+            return  # nobody reads it; what is said here never decides anything
+
+
+def _write_all(descriptor: int, data: bytes | bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            # Somebody who shares the descriptor made it non-blocking.
+            select.select([], [descriptor], [])
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EBADF, errno.EIO):
+                raise OutputClosed from error
+            name = "stdout" if descriptor == 1 else "stderr"
+            raise CannotWrite(f"{name} cannot be written ({error.strerror}); the job goes on") from error

@@ -1,0 +1,125 @@
+"""Every command, once: the quick parser, the help screens and the suggestions read this table."""
+
+from typing import NamedTuple
+
+
+class Argument(NamedTuple):
+    """A positional value; `many` takes all that follow, at least one."""
+
+    name: str
+    help: str
+    many: bool = False
+    optional: bool = False
+
+
+class Option(NamedTuple):
+    """`names[0]` is the long one. Without a `metavar` it is a switch. `number`: the value is a count."""
+
+    names: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    number: bool = False
+    default: int | str | None = None
+
+    @property
+    def key(self) -> str:
+        """The parameter of the command's function."""
+        return self.names[0].lstrip("-").replace("-", "_")
+
+
+class Command(NamedTuple):
+    """`home` is `module:function` below `chisel.cli`; the function gets one keyword per parameter and
+    returns the exit status."""
+
+    name: str
+    help: str
+    home: str
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+
+
+JOB = Argument("job", "A job's id, the beginning of one, or @last.")
+AS_JSON = Option(("--json",), "Print JSON.")
+
+RUN_OPTIONS = (
+    Option(("--app-name", "-a"), "Job name for tracking; the script's name without this.", "NAME"),
+    Option(("--upload-dir", "-d"), "Directory to upload; the current one without this.", "DIR"),
+    Option(("--requirements", "-r"), "Requirements file; requirements.txt without this.", "FILE"),
+    Option(("--gpu", "-g"), "How many GPUs: 1, 2, 4 or 8; 1 without this.", "COUNT"),
+    Option(("--interactive", "-i"), "Ask for these on the terminal."),
+)
+
+PYTHON = Command(
+    "python",
+    "Run a script on GPUs. The options may stand anywhere; everything behind -- is the script's.",
+    "run:run",
+    (
+        Argument("script", "The script, a file in the upload directory."),
+        Argument("arguments", "The script's own arguments.", many=True),
+    ),
+    RUN_OPTIONS,
+)
+
+COMMANDS = (
+    PYTHON,
+    Command(
+        "logs",
+        "Print the output of a job from its first byte.",
+        "logs:logs",
+        (JOB,),
+        (Option(("--follow", "-f"), "Go on until the job ends, and exit with its status."),),
+    ),
+    Command(
+        "ps",
+        "List the jobs that have not ended, or the last one that has.",
+        "jobs:ps",
+        options=(
+            Option(("--all", "-a"), "List ended jobs too."),
+            Option(("--limit", "-n"), "List at most so many.", "COUNT", number=True, default=50),
+            AS_JSON,
+        ),
+    ),
+    Command(
+        "cancel",
+        "End jobs: SIGINT, SIGTERM after a while, SIGKILL at last.",
+        "jobs:cancel",
+        (Argument("jobs", "Ids of jobs, or @last.", many=True),),
+    ),
+    Command("up", "Start a backend on this machine.", "local:up", options=(
+        Option(("--foreground",), "Stay, and stop it on Ctrl-C."),
+    )),
+    Command("down", "Stop the backend on this machine.", "local:down"),
+    Command("status", "Say whether a backend runs on this machine, and of what it consists.", "local:status",
+            options=(AS_JSON,)),
+    Command("version", "Print the version.", "about:version"),
+)  # fmt: skip
+
+TRACE_COMMANDS = (
+    Command("ls", "List the traces of a job.", "trace:ls", (JOB,), (AS_JSON,)),
+    Command(
+        "download",
+        "Save the newest traces of a job as files.",
+        "trace:download",
+        (JOB, Argument("name", "One trace; all without this.", optional=True)),
+        (Option(("--output", "-o"), "The directory to save in.", "DIR", default="."),),
+    ),
+)
+
+GROUPS = {"trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS)}
+
+
+def find(words: list[str]) -> tuple[Command, list[str]] | None:
+    """The command that `words` begin with, and the words behind its name."""
+    table: tuple[Command, ...] = COMMANDS
+    depth = 0
+    if words and words[0] in GROUPS:
+        table, depth = GROUPS[words[0]][1], 1
+    for command in table:
+        if words[depth : depth + 1] == [command.name]:
+            return command, words[depth + 1 :]
+    return None
+
+
+def names() -> list[str]:
+    """What the first word can be."""
+    return [command.name for command in COMMANDS] + list(GROUPS)

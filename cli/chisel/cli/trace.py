@@ -1,0 +1,37 @@
+"""`chisel trace`: which traces a job saved, and saving them here."""
+
+from chisel.cli import wording
+from chisel.cli.backend import connect
+from chisel.cli.render import Screen
+from chisel_shared.contract.errors import NotFound
+
+
+def ls(job: str, json: bool) -> int:
+    screen = Screen()
+    with connect(screen) as client:
+        traces = client.traces(job)
+    if json:
+        import msgspec
+
+        screen.result(msgspec.json.format(msgspec.json.encode(traces), indent=2).decode())
+    elif traces:
+        rows = [("TRACE", "ATTEMPT", "SIZE")]
+        rows += [(trace.name, str(trace.attempt), wording.size(trace.size_bytes)) for trace in traces]
+        screen.result(wording.table(rows))
+    else:
+        screen.say(f"job {job} has saved no trace; decorate a function with @capture_trace")
+    return 0
+
+
+def download(job: str, name: str | None, output: str) -> int:
+    screen = Screen()
+    with connect(screen) as client:
+        # By attempt, ascending: of equal names the newest stays.
+        newest = {trace.name: trace for trace in client.traces(job)}
+        if name is not None:
+            newest = {key: trace for key, trace in newest.items() if key in (name, f"{name}.json")}
+        if not newest:
+            raise NotFound(f"job {job} has no trace {name}" if name else f"job {job} has saved no trace")
+        for trace in newest.values():
+            screen.result(client.download_trace(trace, output))
+    return 0

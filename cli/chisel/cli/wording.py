@@ -1,0 +1,104 @@
+"""Job facts as words for people. Pure: nothing here prints."""
+
+from collections.abc import Sequence
+
+from chisel_shared.contract.gpus import GPUType
+from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView, sentence
+
+NEXT_STEPS = {
+    EndReason.OOM: "give it less to do at once, or ask for a machine with more memory",
+    EndReason.DEPS: "mend the requirements file and run it again",
+    EndReason.START: "run it again; if that does not help, tell whoever runs the backend",
+    EndReason.TIME_LIMIT: "give it more time or less to do",
+    EndReason.OUTPUT_LIMIT: "print less, or write to a file",
+    EndReason.DISK: "tell whoever runs the backend, then run it again",
+    EndReason.LEASE_EXPIRED: "the machine failed, not your script: run it again",
+    EndReason.AGENT_LOST: "the machine failed, not your script: run it again",
+}
+"""What to do after an end that is not the script's own."""
+
+
+def size(count: int) -> str:
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit:
+            return f"{count / limit:.1f} {unit}"
+    return f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
+
+
+def gpus(value: str) -> str:
+    """`"A100-80GB:4"` as `4 x A100-80GB`; a type this client does not know stays as it is."""
+    try:
+        known = GPUType(value)
+    except ValueError:
+        return value
+    return f"{known.count} x {known.model}"
+
+
+def announcement(job: JobView) -> str:
+    return f"job {job.id} · {job.app_name} · {gpus(job.gpu)}"
+
+
+def progress(job: JobView) -> str | None:
+    """What is worth saying about a job that has not ended."""
+    where = job.agent_name or job.agent_id or "an agent"
+    if job.unreachable:
+        return f"{where} has not been heard of for a while; the job may still be running there"
+    if job.cancel_requested and job.state not in (JobState.QUEUED,):
+        return f"cancelling on {where}"
+    match job.state:
+        case JobState.QUEUED:
+            return f"queued: {job.waiting}" if job.waiting else None
+        case JobState.RUNNING:
+            again = f", attempt {job.attempt}" if job.attempt > 1 else ""
+            return f"running on {where} ({gpus(job.gpu)}{again})"
+        case _:
+            return None
+
+
+def preparing(job: JobView) -> str:
+    """Said when it takes long enough to be wondered about."""
+    return f"{job.agent_name or 'an agent'} is preparing: it fetches the bundle and installs requirements"
+
+
+def ending(job: JobView) -> str:
+    """The last lines about a job."""
+    end = job.end
+    if end is None:
+        return f"job {job.id} is {job.state}"
+    ran = ""
+    if job.started_at is not None and job.ended_at is not None:
+        ran = f" · ran {duration(max(0.0, job.ended_at - job.started_at))}"
+    if end.traces:
+        ran += f" · {end.traces} {'trace' if end.traces == 1 else 'traces'}: chisel trace ls {job.id}"
+    if end.reason is EndReason.EXIT:
+        return f"exit {end.exit_code}{ran}"
+    if end.reason is EndReason.USER:
+        return f"job {job.id} was cancelled{ran}"
+    what = sentence(JobEnd(reason=end.reason, exit_code=end.exit_code, signal=end.signal))
+    lines = [f"job {job.id} {job.state.replace('_', ' ')}: {what}{ran}"]
+    if end.detail:
+        lines += [f"  {line}" for line in end.detail.rstrip().splitlines()]
+    if end.reason in NEXT_STEPS:
+        lines.append(f"  {NEXT_STEPS[end.reason]}")
+    return "\n".join(lines)
+
+
+def age(job: JobView, now: float) -> str:
+    """How long a job ran, runs or has waited."""
+    since = job.started_at or job.submitted_at
+    return duration(max(0.0, (job.ended_at or now) - since))
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

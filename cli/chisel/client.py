@@ -1,0 +1,184 @@
+"""What a program can ask of a backend; the command line is one such program.
+
+    with Client() as client, pack("project") as bundle:
+        for event in client.run(spec, bundle): ...
+
+Each verb loads what it needs: a cancel speaks HTTP and never loads WebSockets.
+"""
+
+import os
+from typing import TypeVar
+
+from chisel import auth, settings
+from chisel.address import parse
+from chisel_shared.contract.errors import BadRequest, InternalError, NotFound
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; these are loaded by the verbs that need them
+if TYPE_CHECKING:
+    import socket
+
+    from chisel.api import Api
+    from chisel.bundle import Bundle
+    from chisel.following import Following
+    from chisel_shared.contract.frames import Position
+    from chisel_shared.contract.job import JobSpec, JobView
+    from chisel_shared.contract.messages import TraceView
+
+LAST = "@last"
+"""Stands for the newest job wherever a job is named."""
+
+
+class Client:
+    """Speaks to one backend with one key; without arguments, to the one the command line would use.
+
+    Verbs raise the errors of `chisel_shared.contract.errors`; the constructor also raises the
+    `RuntimeError` of `chisel.auth.authenticate`.
+    """
+
+    def __init__(self, *, url: str = "", api_key: str = "") -> None:
+        backend = settings.Backend(url) if url else settings.backend(lambda line: None)
+        self._address = parse(backend.url)
+        self._key = api_key or settings.api_key() or backend.key or auth.authenticate(backend.url)
+        self._api: Api | None = None
+
+    @property
+    def url(self) -> str:
+        return str(self._address)
+
+    def connect(self, *, wake: "socket.socket | None" = None) -> "Following":
+        """Begin to connect for a job whose submission is still being prepared.
+
+        Iterating yields `Woken` whenever `wake` is readable.
+        """
+        from chisel.following import Following
+
+        following = Following(address=self._address, key=self._key, wake=wake)
+        following.dial()
+        return following
+
+    def run(self, spec: "JobSpec", bundle: "Bundle", *, idempotency_key: str = "") -> "Following":
+        """Submit a job and watch it to its end. One key always stands for one job."""
+        from chisel.following import Submission
+
+        following = self.connect()
+        following.submit(Submission(spec, bundle, idempotency_key or os.urandom(16).hex()))
+        return following
+
+    def follow(
+        self,
+        job_id: str,
+        *,
+        position: "Position | None" = None,
+        live: bool = True,
+        wake: "socket.socket | None" = None,
+    ) -> "Following":
+        """The output of a job from `position`; without `live` only what there is by now."""
+        from chisel.following import Following
+
+        return Following(
+            address=self._address,
+            key=self._key,
+            job_id=self.resolve(job_id),
+            position=position,
+            live=live,
+            wake=wake,
+        )
+
+    def jobs(self, *, unfinished: bool = False, limit: int = 50) -> "tuple[JobView, ...]":
+        """The newest `limit` jobs, newest first; with `unfinished`, of those that have not ended."""
+        answer = self._http().get_bytes(f"/api/v1/jobs?limit={limit}&unfinished={str(unfinished).lower()}")
+        from chisel_shared.contract.messages import Jobs
+
+        return _decoded(answer, Jobs).jobs
+
+    def job(self, job_id: str) -> "JobView":
+        """One job. Any unambiguous beginning of an id will do, and `@last`."""
+        answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}")
+        from chisel_shared.contract.job import JobView
+
+        return _decoded(answer, JobView)
+
+    def cancel(self, job_id: str) -> "JobView":
+        """Ask for the end of a job; one that has ended stays as it is."""
+        answer = self._http().post_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/cancel")
+        # Only now, while the backend is at it: decoding costs more to load than asking.
+        from chisel_shared.contract.job import JobView
+
+        return _decoded(answer, JobView)
+
+    def traces(self, job_id: str) -> "tuple[TraceView, ...]":
+        """The traces a job has saved so far, by attempt and name."""
+        answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/traces")
+        from chisel_shared.contract.messages import Traces
+
+        return _decoded(answer, Traces).traces
+
+    def download_trace(self, trace: "TraceView", folder: str) -> str:
+        """Save a trace in `folder` under its own name, whole and verified; the path of the file."""
+        import hashlib
+
+        from chisel.api import Api
+        from chisel_shared.contract.ids import is_file_name
+
+        if not is_file_name(trace.name):
+            raise InternalError(f"the backend calls a trace {trace.name!r}, which is no file name")
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, trace.name)
+        aside = os.path.join(folder, f".{trace.name}.{os.getpid()}.part")
+        try:
+            digest = hashlib.sha256()
+            with Api(url=self.url, key=self._key) as api, open(aside, "xb") as file:
+                for piece in api.download(
+                    f"/api/v1/jobs/{trace.job_id}/traces/{trace.name}?attempt={trace.attempt}"
+                ):
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() != trace.sha256:
+                raise InternalError(f"{trace.name} arrived damaged or incomplete: download it again")
+            os.replace(aside, path)
+        except BaseException:
+            if os.path.lexists(aside):
+                os.unlink(aside)
+            raise
+        return path
+
+    def resolve(self, job_id: str) -> str:
+        """`job_id` as it may stand in a path; `@last` becomes the newest job's."""
+        if job_id == LAST:
+            newest = self.jobs(limit=1)
+            if not newest:
+                raise NotFound("there is no job yet")
+            return newest[0].id
+        if not job_id.isascii() or not job_id.replace("-", "").isalnum():
+            raise BadRequest(f"{job_id!r} is not a job's id")
+        return job_id.lower()
+
+    def close(self) -> None:
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _http(self) -> "Api":
+        if self._api is None:
+            from chisel.api import Api
+
+            self._api = Api(url=self.url, key=self._key)
+        return self._api
+
+
+T = TypeVar("T")
+
+
+def _decoded(answer: bytes, kind: type[T]) -> T:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.MsgspecError as error:
+        raise InternalError(f"the backend's answer is not Chisel's ({error}): is the URL right?") from error

@@ -1,0 +1,347 @@
+"""A gateway of the tests' own: it speaks the frames and the HTTP of the contract, and misbehaves on request.
+
+It runs one job at a time, whose output is given beforehand. What a real gateway decides by its services
+is decided here by plain attributes, so a test says in one line what happens.
+"""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from chisel_shared.contract import frames
+from chisel_shared.contract.ids import Digest, JobId
+from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView
+from chisel_shared.contract.messages import Jobs, Traces, TraceView
+
+KEY = "chsl_usr_tests"
+JOB_ID = JobId("0123456789")
+
+Piece = tuple[str, bytes]
+
+
+@dataclass
+class Script:
+    """What the gateway does. Counters such as `cut_after` are used up as connections come."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    end: JobEnd | None = field(default_factory=lambda: JobEnd(reason=EndReason.EXIT, exit_code=0))
+    """None: the job runs until it is cancelled."""
+    cancelled_end: JobEnd = field(default_factory=lambda: JobEnd(reason=EndReason.USER))
+    ignores_cancels: bool = False
+    attempt: int = 1
+    cut_after: list[int] = field(default_factory=list)
+    """One connection each: drop it, without a goodbye, after so many bytes of output."""
+    skip: list[int] = field(default_factory=list)
+    """One connection each: leave out so many bytes, as a defect would."""
+    failures: list[frames.Failure] = field(default_factory=list)
+    """Answers to the next submissions."""
+    forget_accepted: int = 0
+    """So many submissions are committed, but their connection drops before the answer."""
+    refuse: list[int] = field(default_factory=list)
+    """HTTP statuses for the next WebSocket requests."""
+    cut_uploads: int = 0
+    """So many uploads are dropped half-way."""
+    reject_upload: int = 0
+    """HTTP status for uploads, sent before their body is read; 0 accepts them."""
+    forgets_bundles: bool = False
+    waiting: str = ""
+    queue: list[str] = field(default_factory=list)
+    """Other reasons to wait, told one after the other without a new version of the job."""
+    chunk: int = 64 * 1024
+    silent: bool = False
+    """Accept connections and never say anything."""
+    traces: dict[str, bytes] = field(default_factory=dict)
+    damage_traces: bool = False
+
+
+class Gateway:
+    def __init__(self) -> None:
+        self.script = Script()
+        self.bundles: dict[str, bytes] = {}
+        self.submissions: list[frames.Submit] = []
+        self.follows: list[frames.Follow] = []
+        self.cancels = 0
+        self.connections = 0
+        self.requests: list[str] = []
+        self.view: JobView | None = None
+        self.jobs_by_key: dict[str, str] = {}
+        self.url = ""
+        self.cancelled = asyncio.Event()
+        self.events: list[str] = []
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_get("/api/v1/session", self.session)
+        app.router.add_put("/api/v1/bundles/{digest}", self.put_bundle)
+        app.router.add_get("/api/v1/jobs", self.list_jobs)
+        app.router.add_get("/api/v1/jobs/{id}", self.get_job)
+        app.router.add_post("/api/v1/jobs/{id}/cancel", self.cancel_job)
+        app.router.add_get("/api/v1/jobs/{id}/traces", self.list_traces)
+        app.router.add_get("/api/v1/jobs/{id}/traces/{name}", self.get_trace)
+        return app
+
+    def change(self, **changes: object) -> JobView:
+        assert self.view is not None
+        self.view = msgspec.structs.replace(self.view, version=self.view.version + 1, **changes)
+        return self.view
+
+    def _denied(self, request: web.Request) -> web.Response | None:
+        self.requests.append(f"{request.method} {request.path}")
+        if request.headers.get("Authorization") == f"Bearer {KEY}":
+            return None
+        return _error(401, "unauthenticated", "nobody knows this key")
+
+    # WebSocket
+
+    async def session(self, request: web.Request) -> web.StreamResponse:
+        denied = self._denied(request)
+        if denied is not None:
+            return denied
+        self.connections += 1
+        if self.script.refuse:
+            status = self.script.refuse.pop(0)
+            return _error(status, "unavailable", "a part of the service restarts")
+        socket = web.WebSocketResponse(protocols=[frames.PROTOCOL])
+        await socket.prepare(request)
+        if self.script.silent:
+            await asyncio.sleep(3600)
+        follower: asyncio.Task[None] | None = None
+        try:
+            async for message in socket:
+                if message.type is not WSMsgType.TEXT:
+                    continue
+                match frames.decode_client(message.data):
+                    case frames.Submit() as submit:
+                        if not await self._submit(socket, request, submit):
+                            continue
+                        follower = asyncio.create_task(self._follow(socket, request, frames.Follow(JOB_ID)))
+                    case frames.Follow() as follow:
+                        self.follows.append(follow)
+                        if self.view is None or follow.job_id != self.view.id:
+                            await _say(socket, frames.Failure("not_found", "there is no such job"))
+                            continue
+                        await _say(socket, frames.Update(self.view))
+                        follower = asyncio.create_task(self._follow(socket, request, follow))
+                    case frames.Cancel():
+                        await _say(socket, frames.Update(self._cancel()))
+                    case frames.List():
+                        await _say(socket, frames.Listing((self.view,) if self.view else ()))
+        finally:
+            if follower is not None:
+                follower.cancel()
+                await asyncio.gather(follower, return_exceptions=True)
+        return socket
+
+    async def _submit(
+        self, socket: web.WebSocketResponse, request: web.Request, submit: frames.Submit
+    ) -> bool:
+        self.submissions.append(submit)
+        if self.script.failures:
+            await _say(socket, self.script.failures.pop(0))
+            return False
+        if submit.spec.bundle not in self.bundles:
+            await _say(socket, frames.BundleMissing(submit.spec.bundle))
+            return False
+        if submit.idempotency_key not in self.jobs_by_key:
+            self.jobs_by_key[submit.idempotency_key] = JOB_ID
+            self.view = JobView(
+                id=JOB_ID,
+                app_name=submit.spec.app_name,
+                state=JobState.QUEUED,
+                version=1,
+                gpu=submit.spec.gpu,
+                argv=submit.spec.argv,
+                attempt=0,
+                submitted_at=time.time(),
+                waiting=self.script.waiting,
+            )
+        if self.script.forget_accepted:
+            self.script.forget_accepted -= 1
+            _drop(request)
+            return False
+        assert self.view is not None
+        await _say(socket, frames.Accepted(self.view))
+        return True
+
+    async def _follow(
+        self, socket: web.WebSocketResponse, request: web.Request, follow: frames.Follow
+    ) -> None:
+        script = self.script
+        assert self.view is not None
+        if self.view.state is JobState.QUEUED:
+            for waiting in script.queue:
+                await _say(socket, frames.Update(msgspec.structs.replace(self.view, waiting=waiting)))
+            await _say(
+                socket,
+                frames.Update(
+                    self.change(
+                        state=JobState.RUNNING,
+                        attempt=script.attempt,
+                        agent_name="gpu-01",
+                        started_at=time.time(),
+                        waiting="",
+                    )
+                ),
+            )
+        same = follow.position.attempt == script.attempt
+        skip = script.skip.pop(0) if script.skip else 0
+        offsets = {"stdout": 0, "stderr": 0}
+        have = {
+            "stdout": follow.position.stdout if same else 0,
+            "stderr": follow.position.stderr if same else 0,
+        }
+        budget = script.cut_after.pop(0) if script.cut_after else None
+        for stream, data in script.pieces:
+            for at in range(0, len(data), script.chunk):
+                piece = data[at : at + script.chunk]
+                start = max(0, have[stream] - offsets[stream])
+                offsets[stream] += len(piece)
+                if start >= len(piece):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                if budget is not None and budget < len(piece) - start:
+                    await self._send(
+                        socket, stream, offsets[stream] - len(piece) + start, piece[start:][:budget]
+                    )
+                    _drop(request)
+                    return
+                if budget is not None:
+                    budget -= len(piece) - start
+                await self._send(socket, stream, offsets[stream] - len(piece) + start, piece[start:])
+        if script.end is None and follow.live:
+            await self.cancelled.wait()
+            end = script.cancelled_end
+            state = JobState.CANCELLED if end.reason is EndReason.USER else JobState.FAILED
+            await _say(socket, frames.Update(self.change(state=state, ended_at=time.time(), end=end)))
+        elif script.end is not None and self.view.end is None:
+            state = JobState.SUCCEEDED if script.end.exit_code == 0 else JobState.FAILED
+            self.change(state=state, ended_at=time.time(), end=script.end)
+        assert self.view is not None
+        await _say(socket, frames.End(self.view))
+
+    async def _send(self, socket: web.WebSocketResponse, stream: str, offset: int, data: bytes) -> None:
+        header = frames.OUTPUT_HEADER.pack(frames.STREAM_NUMBERS[stream], self.script.attempt, offset)
+        await socket.send_bytes(header + data)
+
+    def _cancel(self) -> JobView:
+        self.cancels += 1
+        if not self.script.ignores_cancels:
+            self.cancelled.set()
+        return self.change(cancel_requested=True)
+
+    # HTTP
+
+    async def put_bundle(self, request: web.Request) -> web.StreamResponse:
+        denied = self._denied(request)
+        if denied is not None:
+            return denied
+        if self.script.reject_upload:
+            return _error(self.script.reject_upload, "storage_full", "there is no space left")
+        content = b""
+        cut = self.script.cut_uploads > 0
+        async for piece in request.content.iter_chunked(1 << 16):
+            content += piece
+            if cut:
+                self.script.cut_uploads -= 1
+                _drop(request)
+                return web.Response()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != request.match_info["digest"]:
+            return _error(400, "bad_request", "the content is not what its name says")
+        if not self.script.forgets_bundles:
+            self.bundles[digest] = content
+        return web.Response(status=201)
+
+    async def list_jobs(self, request: web.Request) -> web.Response:
+        denied = self._denied(request)
+        jobs: tuple[JobView, ...] = (self.view,) if self.view else ()
+        if request.query.get("unfinished") == "true":
+            jobs = tuple(job for job in jobs if job.end is None)
+        return denied or _json(Jobs(jobs))
+
+    async def get_job(self, request: web.Request) -> web.Response:
+        return self._denied(request) or self._missing(request) or _json(self.view)
+
+    async def cancel_job(self, request: web.Request) -> web.Response:
+        return self._denied(request) or self._missing(request) or _json(self._cancel())
+
+    async def list_traces(self, request: web.Request) -> web.Response:
+        traces = tuple(
+            TraceView(JOB_ID, 1, name, len(data), Digest(hashlib.sha256(data).hexdigest()))
+            for name, data in self.script.traces.items()
+        )
+        return self._denied(request) or self._missing(request) or _json(Traces(traces))
+
+    async def get_trace(self, request: web.Request) -> web.Response:
+        denied = self._denied(request)
+        if denied is not None:
+            return denied
+        data = self.script.traces[request.match_info["name"]]
+        return web.Response(body=data[:-1] if self.script.damage_traces else data)
+
+    def _missing(self, request: web.Request) -> web.Response | None:
+        if self.view is not None and self.view.id.startswith(request.match_info["id"]):
+            return None
+        return _error(404, "not_found", f"there is no job {request.match_info['id']}")
+
+
+async def _say(socket: web.WebSocketResponse, frame: frames.ServerFrame) -> None:
+    await socket.send_str(frames.encode(frame).decode())
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _error(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+
+
+def _drop(request: web.Request) -> None:
+    """End the connection as a killed process does."""
+    assert request.transport is not None
+    request.transport.abort()
+
+
+async def _end_tasks() -> None:
+    """Handlers that still wait for something that will not come."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+@contextmanager
+def running(port: int = 0) -> Iterator[Gateway]:
+    """A gateway on a thread and an event loop of its own."""
+    gateway = Gateway()
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(gateway.app(), shutdown_timeout=0.1)
+
+    async def start() -> None:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        gateway.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever, name="gateway")
+    thread.start()
+    try:
+        yield gateway
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(_end_tasks())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

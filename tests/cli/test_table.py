@@ -1,0 +1,97 @@
+"""The quick parser and typer read the same table and understand the same lines alike."""
+
+from collections.abc import Callable
+
+import pytest
+
+from chisel.cli import app, main, quick, table
+from chisel.cli.table import Command
+
+LINES = [
+    "logs abc",
+    "logs -f abc",
+    "logs abc --follow",
+    "ps",
+    "ps -a -n 3 --json",
+    "ps --limit=3",
+    "ps --all --limit 7",
+    "cancel a",
+    "cancel a b c",
+    "trace ls a --json",
+    "trace download a",
+    "trace download a ops -o out",
+    "trace download a --output=out",
+    "up",
+    "up --foreground",
+    "down",
+    "status --json",
+]
+
+DOUBTFUL = [
+    "logs",
+    "logs a b",
+    "logs --help",
+    "logs a --nope",
+    "logs --follow=yes a",
+    "ps -n",
+    "ps -n x",
+    "ps -n=3",
+    "ps a",
+    "cancel",
+    "trace download a -o",
+    "trace download a -o -x",
+    "ps --",
+]
+
+
+def through_typer(words: list[str]) -> tuple[Command, dict[str, object]]:
+    called: list[tuple[Command, dict[str, object]]] = []
+
+    def run(command: Command, values: dict[str, object]) -> int:
+        called.append((command, values))
+        return 0
+
+    app.build(run)(words, standalone_mode=False)
+    return called[0]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_both_read_a_plain_line_alike(line: str) -> None:
+    found = table.find(line.split())
+    assert found is not None
+    command, rest = found
+    values = quick.parse(command, rest)
+    by_typer, expected = through_typer(line.split())
+    assert by_typer is command
+    assert values == {key: tuple(v) if isinstance(v, list) else v for key, v in expected.items()}
+
+
+@pytest.mark.parametrize("line", DOUBTFUL)
+def test_what_is_in_doubt_is_left_to_typer(line: str) -> None:
+    found = table.find(line.split())
+    assert found is not None
+    assert quick.parse(*found) is None
+
+
+def every_command() -> list[Command]:
+    return [*table.COMMANDS, *(command for _, group in table.GROUPS.values() for command in group)]
+
+
+@pytest.mark.parametrize("command", every_command(), ids=lambda command: command.name)
+def test_every_command_has_a_function_that_takes_its_parameters(command: Command) -> None:
+    module, _, name = command.home.partition(":")
+    function: Callable[..., int] = getattr(__import__(f"chisel.cli.{module}", fromlist=[name]), name)
+    taken = set(function.__code__.co_varnames[: function.__code__.co_argcount])
+    if command is table.PYTHON:
+        assert taken == {"words"}
+    else:
+        assert taken == {argument.name for argument in command.arguments} | {o.key for o in command.options}
+
+
+def test_help_tells_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in every_command():
+        group = next((n for n, (_, commands) in table.GROUPS.items() if command in commands), None)
+        assert main([*([group] if group else []), command.name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for option in command.options:
+            assert option.names[0] in shown

@@ -1,0 +1,1 @@
+"""The embedded stack: its supervisor with stand-in children, and the real thing."""
