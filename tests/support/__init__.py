@@ -1,0 +1,1 @@
+"""Real servers, clusters and factories for the tests."""

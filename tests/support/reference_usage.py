@@ -1,0 +1,187 @@
+"""The pages of docs/reference for those who type commands and those who set up services."""
+
+import importlib
+from collections.abc import Sequence
+
+from pydantic.fields import FieldInfo
+
+from chisel.cli.table import COMMANDS, GROUPS, RUN_OPTIONS, Command, Option
+from chisel_shared.runtime.settings import ServiceSettings
+from tests.support.source import ROOT, SERVICES, member_docs
+
+_RUN = """\
+## chisel python
+
+    chisel [options] python [options] SCRIPT [its arguments] [options] [-- its arguments]
+
+Runs a script on GPUs as `python` would run it here. The upload directory travels whole, the script runs
+in the same place below it, its output arrives live on the same descriptors, and its exit status is the
+command's.
+
+Options may stand before or behind `python` and behind the script. Those taken from behind the script
+are named on stderr, and everything else there is the script's. Behind `--` every word is the script's;
+so is every word behind the script when options stand before `python`.
+"""
+
+_INTERACTIVE = """\
+
+With `-i`, and only then, what is missing is asked for on the terminal: the app name, the directory, the
+requirements file and the GPUs. Otherwise the defaults hold. A requirements file that is named must exist;
+the default one need not.
+
+With no backend named and none stored, the extra `local` uses the one that runs on this machine or starts
+it, and one line on stderr says which.
+"""
+
+_REST = """\
+
+# Exit status
+
+| status | when |
+|---|---|
+| the script's own | it ended by itself |
+| 128 + N | signal N ended the script |
+| 124 | it reached its time limit |
+| 130 | it was cancelled, or Ctrl-C here |
+| 137 | it ran out of memory |
+| 125 | Chisel failed before the script had a status of its own: no backend, no key, requirements that cannot be installed, a full disk, an agent that is gone |
+| 2 | the command line makes no sense, or the script is not where it should be |
+
+A script may itself exit with any of these; `chisel ps --all --json` tells which it was, by the reason.
+Every way a job can end is in [states.md](states.md).
+
+# Environment variables
+
+## Yours
+
+| variable | meaning |
+|---|---|
+| `CHISEL_BACKEND_URL` | the backend to use; without it the stored one, then the one of this machine |
+| `CHISEL_API_KEY` | the key to use; never stored, comes before every stored one |
+| `CHISEL_LOCAL_DIR` | where the backend of this machine keeps everything; `~/.chisel/local` without it |
+| `CHISEL_AGENT_GPUS` | for `chisel up`: `sim:8` offers simulated GPUs, `auto` those of the driver, or eight simulated ones where there are none |
+| `NO_COLOR` | no colours |
+
+## A job's
+
+| variable | meaning |
+|---|---|
+| `CHISEL_BACKEND_RUN` | `1` on a backend, absent elsewhere |
+| `CHISEL_JOB_ID` | the job |
+| `CHISEL_ATTEMPT` | which attempt at it this is, from 1 |
+| `CHISEL_BACKEND_APP_NAME` | its app name |
+| `CHISEL_TRACE_DIR` | files that appear here whole are kept as the job's traces |
+| `CHISEL_GPU_COUNT` | how many GPUs it has |
+| `CUDA_VISIBLE_DEVICES` | which ones |
+| `MASTER_ADDR`, `MASTER_PORT` | where its ranks meet; the port is the job's own |
+| `PYTHONUNBUFFERED` | `1`, so that output is live |
+
+Everything else of the machine it runs on stays there, but for an allow-list of harmless ones (`PATH`,
+`LANG`, proxies and certificates, …).
+
+# Files
+
+| file | what |
+|---|---|
+| `~/.chisel/credentials.json` | keys by backend; mode 0600 in a folder of mode 0700 |
+| `~/.chisel/local/` | the backend of this machine: data, logs, sockets, the key of its one user |
+"""  # noqa: E501 - a row of a table is one line
+
+
+def commands_page(generated: str) -> str:
+    """Every command with its options, from the table the command itself is made of."""
+    lines = [
+        "# Commands\n",
+        generated,
+        "`chisel` alone prints help; `chisel COMMAND --help` explains one.\n",
+        _RUN,
+    ]
+    lines += [*_options(RUN_OPTIONS), _INTERACTIVE]
+    for command in COMMANDS:
+        if command.name != "python":
+            lines += _command(command, command.name)
+    for group, (_, commands) in GROUPS.items():
+        for command in commands:
+            lines += _command(command, f"{group} {command.name}")
+    lines += [
+        "## chisel --version, chisel -v\n",
+        "Print the version.\n",
+        "## chisel --logout\n",
+        "Forget the stored API keys.",
+    ]
+    return "\n".join(lines) + "\n" + _REST
+
+
+def _command(command: Command, name: str) -> list[str]:
+    words = []
+    for argument in command.arguments:
+        word = argument.name.upper() + ("..." if argument.many else "")
+        words.append(f"[{word}]" if argument.optional else word)
+    if command.options:
+        words.insert(0, "[options]")
+    lines = [f"## chisel {name}\n", "    " + " ".join(["chisel", name, *words]) + "\n", command.help]
+    if command.arguments:
+        lines += ["", *[f"- `{argument.name.upper()}`: {argument.help}" for argument in command.arguments]]
+    if command.options:
+        lines += ["", *_options(command.options)]
+    return [*lines, ""]
+
+
+def _options(options: Sequence[Option]) -> list[str]:
+    lines = ["| option | |", "|---|---|"]
+    for option in options:
+        names = ", ".join(
+            f"`{name}{' ' + option.metavar if option.metavar else ''}`" for name in option.names
+        )
+        default = f" Default: `{option.default}`." if option.default is not None else ""
+        lines.append(f"| {names} | {option.help}{default} |")
+    return lines
+
+
+def settings_page(generated: str) -> str:
+    """Every variable a service reads, from the settings classes."""
+    lines = [
+        "# Settings\n",
+        generated,
+        "Each service reads its environment once, at its start. A value that makes no sense ends it with 2",
+        "and a sentence. `chisel up` sets all of this by itself.",
+    ]
+    for service in SERVICES:
+        kind = _settings_of(service)
+        docs = _docs_of(kind)
+        lines += ["", f"## {service}", "", "| variable | default | meaning |", "|---|---|---|"]
+        prefix = kind.model_config.get("env_prefix", "")
+        for name, field in kind.model_fields.items():
+            lines.append(f"| `{prefix}{name.upper()}` | {_default(field)} | {docs.get(name, '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _settings_of(service: str) -> type[ServiceSettings]:
+    module = importlib.import_module(f"chisel_{service}.settings")
+    (found,) = (
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, ServiceSettings) and kind.__module__ == module.__name__
+    )
+    return found
+
+
+def _docs_of(kind: type[ServiceSettings]) -> dict[str, str]:
+    """The paragraphs below the fields, of the class and of what it stands on."""
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if issubclass(base, ServiceSettings):
+            module = importlib.import_module(base.__module__)
+            assert module.__file__ is not None
+            docs |= member_docs(ROOT / module.__file__, base.__name__)
+    return docs
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*required*"
+    if field.default_factory is not None or str(field.default).startswith("/"):
+        return "*of the machine*"
+    if field.default in ("", None):
+        return ""
+    return f"`{field.default}`"
