@@ -77,8 +77,12 @@ def run(environment: Environment, code: str) -> str:
 
 def sleeping(name: str) -> subprocess.Popen[bytes]:
     """A process with `name` on its command line."""
-    command = [str(PYTHON), "-c", "import time; time.sleep(600)", name]
-    return subprocess.Popen(command, start_new_session=True)
+    command = [str(PYTHON), "-c", "import time; print(flush=True); time.sleep(600)", name]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()  # for a moment after its exec, a process has no command line at all
+    return process
 
 
 @pytest.mark.parametrize("text", [None, "", "# nothing\n"])

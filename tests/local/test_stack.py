@@ -175,6 +175,15 @@ def test_records_of_reused_pids_do_not_fool_it(fresh: LocalStack) -> None:
     assert submit(fresh, HELLO).returncode == 0
 
 
+def test_a_killed_postgres_that_nobody_reaps_is_not_taken_for_alive(fresh: LocalStack) -> None:
+    fresh.up()
+    fresh.down()
+    with subprocess.Popen([sys.executable, "-c", "open('/proc/self/comm', 'w').write('postgres')"]) as dead:
+        fresh.until(lambda: processes.identify(dead.pid) is None)
+        (fresh.folder / "postgres" / "postmaster.pid").write_text(f"{dead.pid}\n/nowhere\n")
+        fresh.up()
+
+
 def test_a_part_that_cannot_start_is_named_with_its_last_words(fresh: LocalStack) -> None:
     fresh.folder.mkdir()
     (fresh.folder / "storage").write_text("in the way")

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from chisel.local.errors import LocalStackError
+from chisel.local.processes import identify
 
 POSTGRES_MAJOR = 18
 
@@ -173,7 +174,8 @@ def clear_remains(data: Path, sockets: Path) -> None:
     Postgres waits for the first and a person must help with the second).
 
     Sessions of a killed server hold its memory until they notice, and until then no other may start.
-    A lock file whose pid is by now that of another program would keep Postgres from starting at all.
+    A lock file whose pid is by now that of another program would keep Postgres from starting at all; so
+    would one whose process has ended but was not reaped, which Postgres takes for alive.
     """
     if not (data / "postmaster.pid").exists():
         return
@@ -184,8 +186,8 @@ def clear_remains(data: Path, sockets: Path) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
     for lock in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = lock.read_text().split()[0]
-            if Path(f"/proc/{int(pid)}/comm").read_text().strip() != "postgres":
+            pid = int(lock.read_text().split()[0])
+            if identify(pid) is None or Path(f"/proc/{pid}/comm").read_text().strip() != "postgres":
                 lock.unlink()
 
 
