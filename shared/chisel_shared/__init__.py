@@ -1,4 +1,4 @@
 """What Chisel's programs agree on (`contract`) and what its services stand on (`runtime`).
 
-Open `contract/messages.py` first: it lists everything services say to each other.
+Open `contract/messages/` first: it lists everything services say to each other.
 """

@@ -36,7 +36,7 @@ def messages_page() -> str:
         _GENERATED,
         "What services and agents say to each other on the bus. A *request* has one answer from one",
         "member of a group; a *message* is said to whoever listens and is only ever a hint. The classes",
-        "are in `shared/chisel_shared/contract/messages.py`; a class is its subject, its payload and its",
+        "are in `shared/chisel_shared/contract/messages/`; a class is its subject, its payload and its",
         "reply type, so nothing on this page is written twice.\n",
         "| subject | class | said by | taken by | answer |",
         "|---|---|---|---|---|",

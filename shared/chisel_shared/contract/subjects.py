@@ -1,7 +1,7 @@
 """How a message is declared: the class is the subject, the payload and the reply type.
 
 A `{token}` of a subject is a field of the class, checked at import, so publisher and subscriber cannot
-disagree and nobody types a subject. What is said lies in `messages.py`.
+disagree and nobody types a subject. What is said lies in `messages/`.
 """
 
 import re
@@ -31,6 +31,10 @@ R = TypeVar("R")
 
 class Request(Message, Generic[R], frozen=True):
     """Asked of one member of a group, which answers with an `R` or an error of the one tree."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The answer of a request that has nothing to tell but that it is committed."""
 
 
 M = TypeVar("M", bound=Message)

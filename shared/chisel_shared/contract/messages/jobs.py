@@ -1,0 +1,122 @@
+"""What the gateway asks of the scheduler for a user, what storage asks of it, and what it says of jobs."""
+
+import msgspec
+
+from chisel_shared.contract.ids import AgentId, JobId, ProjectId, UserId
+from chisel_shared.contract.job import JobEnd, JobSpec, JobView
+from chisel_shared.contract.subjects import Done, Message, Request, said_on
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    job: JobView
+    created: bool
+    """False when the idempotency key had been used for this very job before."""
+
+
+@said_on("rpc.jobs.submit")
+class SubmitJob(Request[Submitted], frozen=True):
+    """Queue a job. The answer means committed. `Conflict` when the key was used for another spec,
+    `NoSuchGpus` when no known agent could ever run it."""
+
+    project_id: ProjectId
+    user_id: UserId
+    idempotency_key: str
+    spec: JobSpec
+
+
+@said_on("rpc.jobs.get")
+class GetJob(Request[JobView], frozen=True):
+    """One job of a project. `job_id` may be any unambiguous beginning of an id."""
+
+    project_id: ProjectId
+    job_id: str
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    jobs: tuple[JobView, ...]
+
+
+@said_on("rpc.jobs.list")
+class ListJobs(Request[Jobs], frozen=True):
+    """The newest `limit` jobs of a project, newest first; with `unfinished`, only those not ended."""
+
+    project_id: ProjectId
+    unfinished: bool = False
+    limit: int = 50
+
+
+@said_on("rpc.jobs.cancel")
+class CancelJob(Request[JobView], frozen=True):
+    """Ask for the end of a job. A finished job stays as it is."""
+
+    project_id: ProjectId
+    job_id: str
+    requested_by: str
+
+
+class AgentView(msgspec.Struct, frozen=True):
+    """An agent as users see it. `state`: `online`, `unreachable`, `draining`, `offline`."""
+
+    id: AgentId
+    name: str
+    pool: str
+    gpu_model: str
+    gpus_total: int
+    gpus_free: int
+    state: str
+    last_seen: float
+
+
+class Agents(msgspec.Struct, frozen=True):
+    agents: tuple[AgentView, ...]
+
+
+@said_on("rpc.jobs.agents")
+class ListAgents(Request[Agents], frozen=True):
+    """Every agent the scheduler knows."""
+
+
+class AttemptView(msgspec.Struct, frozen=True):
+    """One attempt as storage needs it: where its output lies on the bus, and its totals once ended."""
+
+    job_id: JobId
+    attempt: int
+    agent_id: AgentId
+    project_id: ProjectId
+    end: JobEnd | None
+    archived: bool
+
+
+@said_on("rpc.jobs.attempt")
+class GetAttempt(Request[AttemptView], frozen=True):
+    """One attempt of any project: asked by services, never for a user."""
+
+    job_id: JobId
+    attempt: int
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    attempts: tuple[AttemptView, ...]
+
+
+@said_on("rpc.jobs.unarchived")
+class ListUnarchived(Request[Attempts], frozen=True):
+    """The oldest ended attempts whose output storage has not yet taken over."""
+
+    limit: int = 100
+
+
+@said_on("rpc.jobs.archived")
+class MarkArchived(Request[Done], frozen=True):
+    """Storage holds the whole output of an attempt; its agent may drop the spool."""
+
+    job_id: JobId
+    attempt: int
+
+
+@said_on("ev.job.{job_id}")
+class JobChanged(Message, frozen=True):
+    """A job's state changed; carries the whole view, so that a follower need not ask."""
+
+    job_id: JobId
+    job: JobView
