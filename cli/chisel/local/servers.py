@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from chisel.local.errors import LocalStackError
-from chisel.local.processes import identify
+from chisel.local.processes import identify, wait_all
 
 POSTGRES_MAJOR = 18
 
@@ -179,11 +179,15 @@ def clear_remains(data: Path, sockets: Path) -> None:
     """
     if not (data / "postmaster.pid").exists():
         return
-    for process in Path("/proc").glob("[0-9]*"):
+    killed = []
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name = (process / "comm").read_text().strip()
-            if name == "postgres" and (process / "cwd").readlink() == data.resolve():
-                os.kill(int(process.name), signal.SIGKILL)
+            name = (folder / "comm").read_text().strip()
+            if name == "postgres" and (folder / "cwd").readlink() == data.resolve():
+                process = identify(int(folder.name))
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += [process] if process else []
+    wait_all(killed, seconds=10)
     for lock in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int(lock.read_text().split()[0])
