@@ -1,10 +1,11 @@
 """The quick parser and typer read the same table and understand the same lines alike."""
 
+import shlex
 from collections.abc import Callable
 
 import pytest
 
-from chisel.cli import app, main, quick, table
+from chisel.cli import app, arguments, main, quick, table
 from chisel.cli.table import Command
 
 LINES = [
@@ -95,3 +96,24 @@ def test_help_tells_of_every_command(capsys: pytest.CaptureFixture[str]) -> None
         shown = capsys.readouterr().out
         for option in command.options:
             assert option.names[0] in shown
+
+
+@pytest.mark.parametrize("command", every_command(), ids=lambda command: command.name)
+def test_every_command_shows_examples_that_it_understands(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = next((n for n, (_, commands) in table.GROUPS.items() if command in commands), None)
+    assert command.examples
+    assert main([*([group] if group else []), command.name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for example in command.examples:
+        assert example in shown
+        chisel, *words = shlex.split(example)
+        assert chisel == "chisel"
+        if command is table.PYTHON:
+            arguments.parse(words)
+            continue
+        found = table.find(words)
+        assert found is not None
+        assert found[0] is command
+        assert quick.parse(*found) is not None or through_typer(words)[0] is command

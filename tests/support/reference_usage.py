@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic.fields import FieldInfo
 
-from chisel.cli.table import COMMANDS, GROUPS, RUN_OPTIONS, Command, Option
+from chisel.cli.table import COMMANDS, GROUPS, PYTHON, RUN_OPTIONS, Command, Option
 from chisel_shared.runtime.settings import ServiceSettings
 from tests.support.source import ROOT, SERVICES, member_docs
 
@@ -96,7 +96,7 @@ def commands_page(generated: str) -> str:
         "`chisel` alone prints help; `chisel COMMAND --help` explains one.\n",
         _RUN,
     ]
-    lines += [*_options(RUN_OPTIONS), _INTERACTIVE]
+    lines += [*_options(RUN_OPTIONS), "", *_examples(PYTHON), _INTERACTIVE]
     for command in COMMANDS:
         if command.name != "python":
             lines += _command(command, command.name)
@@ -120,11 +120,17 @@ def _command(command: Command, name: str) -> list[str]:
     if command.options:
         words.insert(0, "[options]")
     lines = [f"## chisel {name}\n", "    " + " ".join(["chisel", name, *words]) + "\n", command.help]
+    if command.aliases:
+        lines[-1] += " Also: " + ", ".join(f"`chisel {alias}`" for alias in command.aliases) + "."
     if command.arguments:
         lines += ["", *[f"- `{argument.name.upper()}`: {argument.help}" for argument in command.arguments]]
     if command.options:
         lines += ["", *_options(command.options)]
-    return [*lines, ""]
+    return [*lines, "", *_examples(command), ""]
+
+
+def _examples(command: Command) -> list[str]:
+    return ["```sh", *command.examples, "```"]
 
 
 def _options(options: Sequence[Option]) -> list[str]:

@@ -49,7 +49,10 @@ def _add(app: typer.Typer, command: Command, run: Callable[[Command, dict[str, o
     parameters += [_option(option) for option in command.options]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(command.name, help=command.help)(call)
+    # Each example is a paragraph of its own, or the help screen would join them into one.
+    epilog = "\n\n".join(["Examples:", *(f"  {example}" for example in command.examples)])
+    for name in (command.name, *command.aliases):
+        app.command(name, help=command.help, epilog=epilog, hidden=name != command.name)(call)
 
 
 def _argument(argument: Argument) -> inspect.Parameter:

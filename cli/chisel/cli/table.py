@@ -29,13 +29,16 @@ class Option(NamedTuple):
 
 class Command(NamedTuple):
     """`home` is `module:function` below `chisel.cli`; the function gets one keyword per parameter and
-    returns the exit status."""
+    returns the exit status. `examples` are whole command lines, shown by `--help`; `aliases` are other
+    names for it."""
 
     name: str
     help: str
     home: str
     arguments: tuple[Argument, ...] = ()
     options: tuple[Option, ...] = ()
+    examples: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 JOB = Argument("job", "A job's id, the beginning of one, or @last.")
@@ -58,6 +61,11 @@ PYTHON = Command(
         Argument("arguments", "The script's own arguments.", many=True),
     ),
     RUN_OPTIONS,
+    examples=(
+        "chisel python train.py --gpu 4",
+        "chisel python train.py --epochs 100 --app-name training",
+        "chisel --gpu 2 python train.py --gpu is-now-the-scripts",
+    ),
 )
 
 COMMANDS = (
@@ -68,6 +76,7 @@ COMMANDS = (
         "logs:logs",
         (JOB,),
         (Option(("--follow", "-f"), "Go on until the job ends, and exit with its status."),),
+        examples=("chisel logs @last", "chisel logs -f 3k9x"),
     ),
     Command(
         "ps",
@@ -78,30 +87,40 @@ COMMANDS = (
             Option(("--limit", "-n"), "List at most so many.", "COUNT", number=True, default=50),
             AS_JSON,
         ),
+        examples=("chisel ps", "chisel ps --all -n 10", "chisel ps --json"),
     ),
     Command(
         "cancel",
         "End jobs: SIGINT, SIGTERM after a while, SIGKILL at last.",
         "jobs:cancel",
         (Argument("jobs", "Ids of jobs, or @last.", many=True),),
+        examples=("chisel cancel @last", "chisel cancel 3k9x 7fq2"),
     ),
     Command("up", "Start a backend on this machine.", "local:up", options=(
         Option(("--foreground",), "Stay, and stop it on Ctrl-C."),
-    )),
-    Command("down", "Stop the backend on this machine.", "local:down"),
+    ), examples=("chisel up", "chisel up --foreground")),
+    Command("down", "Stop the backend on this machine.", "local:down", examples=("chisel down",)),
     Command("status", "Say whether a backend runs on this machine, and of what it consists.", "local:status",
-            options=(AS_JSON,)),
-    Command("version", "Print the version.", "about:version"),
+            options=(AS_JSON,), examples=("chisel status", "chisel status --json")),
+    Command("version", "Print the version.", "about:version", examples=("chisel version",)),
 )  # fmt: skip
 
 TRACE_COMMANDS = (
-    Command("ls", "List the traces of a job.", "trace:ls", (JOB,), (AS_JSON,)),
+    Command(
+        "ls",
+        "List the traces of a job.",
+        "trace:ls",
+        (JOB,),
+        (AS_JSON,),
+        examples=("chisel trace ls @last",),
+    ),
     Command(
         "download",
         "Save the newest traces of a job as files.",
         "trace:download",
         (JOB, Argument("name", "One trace; all without this.", optional=True)),
         (Option(("--output", "-o"), "The directory to save in.", "DIR", default="."),),
+        examples=("chisel trace download @last", "chisel trace download 3k9x matrix_ops -o traces"),
     ),
 )
 
@@ -115,11 +134,11 @@ def find(words: list[str]) -> tuple[Command, list[str]] | None:
     if words and words[0] in GROUPS:
         table, depth = GROUPS[words[0]][1], 1
     for command in table:
-        if words[depth : depth + 1] == [command.name]:
+        if words[depth : depth + 1] and words[depth] in (command.name, *command.aliases):
             return command, words[depth + 1 :]
     return None
 
 
 def names() -> list[str]:
     """What the first word can be."""
-    return [command.name for command in COMMANDS] + list(GROUPS)
+    return [name for command in COMMANDS for name in (command.name, *command.aliases)] + list(GROUPS)
