@@ -39,6 +39,7 @@ from chisel_agent.shim_system import (
     oom_kills,
     read,
     remove_cgroup,
+    rest_of_line,
     signal_group,
     signal_one,
     write_all,
@@ -198,6 +199,8 @@ class Shim:
         """Move what the pipe holds, up to one piece, to the spool; False when it is empty or at its end."""
         try:
             data = os.read(stream.pipe, PIECE_BYTES)
+            if data and not data.endswith(b"\n"):
+                data += rest_of_line(stream.pipe, PIECE_BYTES)
         except BlockingIOError:
             return False
         if not data:

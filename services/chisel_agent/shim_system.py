@@ -10,6 +10,7 @@ import _socket
 import errno
 import fcntl
 import os
+import select
 import sys
 import time
 
@@ -130,6 +131,20 @@ def widen(pipe: int) -> None:
         fcntl.fcntl(pipe, 1031, 1 << 20)  # F_SETPIPE_SZ
     except OSError:
         pass
+
+
+def rest_of_line(pipe: int, room: int) -> bytes:
+    """What follows the beginning of a line within a millisecond.
+
+    An unbuffered print writes a line and its end apart; shipped apart, something printed to the other
+    stream would come between them.
+    """
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    try:
+        return os.read(pipe, room) if waiting.poll(1) else b""
+    except BlockingIOError:
+        return b""
 
 
 def descendants(root: int) -> list[int]:
