@@ -3,7 +3,15 @@
 from chisel_shared.contract.errors import Forbidden
 from chisel_shared.contract.messages import Principal
 
-USER_ACTIONS = ("jobs:submit", "jobs:read", "jobs:cancel", "traces:read", "agents:read")
+USER_ACTIONS = (
+    "jobs:submit",
+    "jobs:read",
+    "jobs:cancel",
+    "traces:read",
+    "agents:read",
+    "secrets:read",
+    "secrets:write",
+)
 AGENT_ACTIONS = ("agent:work",)
 
 _ACTIONS = {"user": frozenset(USER_ACTIONS), "agent": frozenset(AGENT_ACTIONS)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chisel_auth import policy, tokens
+from chisel_auth.secret_desk import SecretDesk
 from chisel_auth.settings import AuthSettings
 from chisel_auth.store import Keys
 from chisel_auth.token_file import ensure
@@ -30,8 +31,11 @@ Clock = Callable[[], datetime]
 class Auth(Service):
     """Says who a token is and whether it may; lets agents join."""
 
-    def __init__(self, *, settings: AuthSettings, bus: Bus, keys: Keys, clock: Clock) -> None:
+    def __init__(
+        self, *, settings: AuthSettings, bus: Bus, keys: Keys, secrets: SecretDesk, clock: Clock
+    ) -> None:
         self._settings, self._bus, self._keys, self._clock = settings, bus, keys, clock
+        self._secrets = secrets
         self._subscriptions: list[Any] = []
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -39,6 +43,7 @@ class Auth(Service):
         self._subscriptions = [
             await self._bus.serve(Authorize, self.on_authorize),
             await self._bus.serve(JoinAgent, self.on_join),
+            *await self._secrets.serve(self._bus),
         ]
         await self._until_answered(self._bus.flush)
         ready.set()
@@ -115,7 +120,12 @@ async def build(settings: AuthSettings, stack: AsyncExitStack) -> Auth:
             migrations=Path(__file__).parent / "sql",
         )
     )
-    return Auth(settings=settings, bus=bus, keys=Keys(database=database), clock=lambda: datetime.now(UTC))
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    secrets = SecretDesk(database=database, key_file=settings.secrets_key_file, clock=clock)
+    return Auth(settings=settings, bus=bus, keys=Keys(database=database), secrets=secrets, clock=clock)
 
 
 def main() -> None:

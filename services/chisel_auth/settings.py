@@ -17,6 +17,9 @@ class AuthSettings(DatabaseSettings):
     """An API key of the local user is kept here: made if the file is absent, adopted if it is there."""
     join_token_file: Path | None = None
     """The same for a token with which agents join."""
+    secrets_key_file: Path | None = None
+    """The key that secrets are sealed with is kept here, made if the file is absent; without it this
+    backend keeps no secrets. Back it up apart from the database: secrets are lost with it."""
     agent_nats_url: str = ""
     """Where agents reach the bus; empty means where this service does."""
     agent_nats_user: str = "agent"

@@ -22,11 +22,12 @@ def ensure(path: Path, kind: Kind) -> Token:
     Of several processes that start at once, all return the one whose file was first.
     """
     if not path.exists():
-        _write_unless_there(path, make(kind).text)
+        write_unless_there(path, make(kind).text)
     return _read(path, kind)
 
 
-def _write_unless_there(path: Path, text: str) -> None:
+def write_unless_there(path: Path, text: str) -> None:
+    """Put `text` and a line end in `path` (mode 0600), whole or not at all; a file that is there stays."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -45,7 +46,7 @@ def _write_unless_there(path: Path, text: str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-        log.info("token_file_made", path=str(path))
+        log.info("secret_file_made", path=str(path))
     finally:
         aside.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from chisel_gateway.calls import ask
 from chisel_gateway.follow import Following
 from chisel_gateway.health import Readiness
 from chisel_gateway.jobs import JobDesk, checked_digest, project_of
+from chisel_gateway.secrets import SecretDoor, SecretsWanted
 from chisel_gateway.session import Session
 from chisel_gateway.storage import StorageClient
 from chisel_shared.contract.errors import BadRequest, Forbidden, NotFound, TooLarge
@@ -69,6 +70,7 @@ class Api:
         self._storage = storage
         self._readiness = readiness
         self._describe = describe
+        self._secrets = SecretDoor(bus=bus)
         self._sockets: set[web.WebSocketResponse] = set()
 
     async def health(self, request: web.Request) -> web.Response:
@@ -101,6 +103,7 @@ class Api:
                 bus=self._bus,
                 desk=self._desk,
                 following=self._following,
+                secrets=self._secrets,
             ).run()
         finally:
             self._sockets.discard(socket)
@@ -126,6 +129,7 @@ class Api:
         caller = request[PRINCIPAL]
         if not await self._desk.has_bundle(caller, spec.bundle):
             raise NotFound(f"bundle {spec.bundle} is not stored yet: PUT it to /api/v1/bundles/ first")
+        await self._secrets.require(caller, spec.secrets)
         submitted = await self._desk.submit(caller, spec, request.headers.get("Idempotency-Key", ""))
         log.info("accepted", job_id=submitted.job.id, created=submitted.created)
         return as_json(submitted, status=201 if submitted.created else 200)
@@ -183,6 +187,16 @@ class Api:
     async def list_agents(self, request: web.Request) -> web.Response:
         return as_json(await ask(self._bus, ListAgents()))
 
+    async def put_secret(self, request: web.Request) -> web.Response:
+        name, value = request.match_info["name"], await request.read()
+        return as_json(await self._secrets.put(request[PRINCIPAL], name, value))
+
+    async def list_secrets(self, request: web.Request) -> web.Response:
+        return as_json(await self._secrets.list(request[PRINCIPAL]))
+
+    async def remove_secret(self, request: web.Request) -> web.Response:
+        return as_json(await self._secrets.remove(request[PRINCIPAL], request.match_info["name"]))
+
     async def join(self, request: web.Request) -> web.Response:
         # Asked once: a repeated question would make a second agent.
         return as_json(await self._bus.request(await _read(request, JoinAgent)))
@@ -204,6 +218,16 @@ class Api:
             request, attempt.project_id, attempt.job_id, attempt.attempt, name
         )
         return as_json(stored, status=201)
+
+    async def agent_secrets(self, request: web.Request) -> web.Response:
+        job, number = request.match_info["job"], request.match_info["attempt"]
+        if not is_id(job) or not _NUMBER.fullmatch(number):
+            raise NotFound("there is no such attempt")
+        wanted = await _read(request, SecretsWanted)
+        found = await self._secrets.of_attempt(
+            request[PRINCIPAL], wanted.session, JobId(job), min(int(number), (1 << 31) - 1)
+        )
+        return as_json(found, headers={"Cache-Control": "no-store"})
 
 
 async def _read(request: web.Request, kind: type[T]) -> T:

@@ -4,11 +4,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chisel_gateway.api import Api, BundleStored, Health
+from chisel_gateway.secrets import SecretsWanted, SecretVariables
 from chisel_shared.contract.job import JobSpec, JobView
 from chisel_shared.contract.messages import (
     AgentCredentials,
     Agents,
+    Done,
     Jobs,
+    Secrets,
+    SecretView,
     Submitted,
     Traces,
     TraceView,
@@ -151,6 +155,31 @@ def routes(api: Api) -> tuple[Route, ...]:
         ),
         Route("GET", f"{v1}/agents", "agents:read", api.list_agents, "Every known agent.", reply=Agents),
         Route(
+            "GET",
+            f"{v1}/secrets",
+            "secrets:read",
+            api.list_secrets,
+            "The project's secrets: names and when they were set, never values.",
+            reply=Secrets,
+        ),
+        Route(
+            "PUT",
+            f"{v1}/secrets/{{name}}",
+            "secrets:write",
+            api.put_secret,
+            "Set a secret; the body is its value, byte for byte.",
+            body=_BYTES,
+            reply=SecretView,
+        ),
+        Route(
+            "DELETE",
+            f"{v1}/secrets/{{name}}",
+            "secrets:write",
+            api.remove_secret,
+            "Forget a secret.",
+            reply=Done,
+        ),
+        Route(
             "POST",
             f"{v1}/agents/join",
             None,
@@ -166,6 +195,15 @@ def routes(api: Api) -> tuple[Route, ...]:
             api.agent_bundle,
             "For agents: a bundle.",
             reply="application/gzip",
+        ),
+        Route(
+            "POST",
+            f"{v1}/agent/secrets/{{job}}/{{attempt}}",
+            "agent:work",
+            api.agent_secrets,
+            "For agents: the secrets of an attempt they hold.",
+            body=SecretsWanted,
+            reply=SecretVariables,
         ),
         Route(
             "PUT",

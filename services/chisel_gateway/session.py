@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from chisel_gateway.calls import SUBMIT_PATIENCE_SECONDS, ask, beside
 from chisel_gateway.follow import Following
 from chisel_gateway.jobs import JobDesk, checked_position, project_of
+from chisel_gateway.secrets import SecretDoor
 from chisel_shared.contract.errors import BadRequest, ChiselError, Conflict, InternalError
 from chisel_shared.contract.frames import (
     OUTPUT_HEADER,
@@ -54,13 +55,21 @@ class Session:
     """Serves one open socket. Every frame is authorized anew: a key may have been revoked meanwhile."""
 
     def __init__(
-        self, *, socket: web.WebSocketResponse, token: str, bus: Bus, desk: JobDesk, following: Following
+        self,
+        *,
+        socket: web.WebSocketResponse,
+        token: str,
+        bus: Bus,
+        desk: JobDesk,
+        following: Following,
+        secrets: SecretDoor,
     ) -> None:
         self._socket = socket
         self._token = token
         self._bus = bus
         self._desk = desk
         self._following = following
+        self._secrets = secrets
         self._follows = False
 
     async def run(self) -> None:
@@ -119,6 +128,7 @@ class Session:
         if frame.follow:
             self._expect_no_follow()
         bundle, patience = frame.spec.bundle, SUBMIT_PATIENCE_SECONDS
+        await self._secrets.require(caller, frame.spec.secrets, patience_seconds=patience)
         if not await self._desk.has_bundle(caller, bundle, patience_seconds=patience):
             await self.send(BundleMissing(digest=bundle))
             return

@@ -98,6 +98,7 @@ class Scheduler(Service):
             (m.CancelJob, self.on_cancel),
             (m.ListAgents, self.on_agents),
             (m.GetAttempt, self.on_attempt),
+            (m.GetSecretsOfAttempt, self.on_secrets),
             (m.ListUnarchived, self.on_unarchived),
             (m.MarkArchived, self.on_archived),
             (m.Hello, self.on_hello),
@@ -149,6 +150,9 @@ class Scheduler(Service):
 
     async def on_attempt(self, ask: m.GetAttempt) -> m.AttemptView:
         return await self._archive.attempt(ask.job_id, ask.attempt)
+
+    async def on_secrets(self, ask: m.GetSecretsOfAttempt) -> m.SecretsOfAttempt:
+        return await self._archive.secrets(ask)
 
     async def on_unarchived(self, ask: m.ListUnarchived) -> m.Attempts:
         return m.Attempts(attempts=await self._archive.unarchived(ask.limit))

@@ -4,7 +4,6 @@ Nothing is taken on trust from the client, because the API has other callers.
 """
 
 import math
-import re
 
 import msgspec
 
@@ -13,6 +12,7 @@ from chisel_shared.contract.gpus import GPUType, counts
 from chisel_shared.contract.ids import is_digest, is_id
 from chisel_shared.contract.job import JobSpec
 from chisel_shared.contract.messages import AttemptDone, Hello
+from chisel_shared.contract.variables import MAX_SECRETS, check_name, check_secret, check_value
 
 MAX_ARGUMENTS, MAX_ARGV_BYTES = 4_096, 48 * 1024
 MAX_ENV_BYTES = 32 * 1024
@@ -24,8 +24,6 @@ MAX_TIME_LIMIT_SECONDS = 366 * 86_400.0
 MAX_AGENT_NAME_CHARS = 64
 MAX_AGENT_GPUS = 1_024
 MAX_DETAIL_CHARS = 8_192
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check(spec: JobSpec) -> GPUType:
@@ -39,6 +37,7 @@ def check(spec: JobSpec) -> GPUType:
     if spec.requirements is not None:
         _path("requirements", spec.requirements)
     _env(spec.env)
+    _secrets(spec)
     if not -MAX_PRIORITY <= spec.priority <= MAX_PRIORITY:
         raise BadRequest(f"priority must be between -{MAX_PRIORITY} and {MAX_PRIORITY}, not {spec.priority}")
     if not 0 <= spec.retries <= MAX_RETRIES:
@@ -92,10 +91,17 @@ def _env(env: dict[str, str]) -> None:
     if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in env.items()) > MAX_ENV_BYTES:
         raise BadRequest(f"env is larger than {MAX_ENV_BYTES // 1024} KiB")
     for name, value in env.items():
-        if not _ENV_NAME.fullmatch(name):
-            raise BadRequest(f"env has a name that is none: {name[:80]!r}")
-        if "\0" in value:
-            raise BadRequest(f"env: the value of {name} must not contain NUL characters")
+        check_name(name)
+        check_value(name, value)
+
+
+def _secrets(spec: JobSpec) -> None:
+    if len(spec.secrets) > MAX_SECRETS:
+        raise BadRequest(f"a job can have {MAX_SECRETS} secrets, not {len(spec.secrets)}")
+    for variable, secret in spec.secrets.items():
+        check_secret(variable, secret)
+        if variable in spec.env:
+            raise BadRequest(f"{variable} is given twice: as a variable and as a secret")
 
 
 def check_agent(hello: Hello) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chisel_scheduler.store.changes import end_of, set_archived
-from chisel_shared.contract.errors import Conflict, NotFound
+from chisel_scheduler.store.changes import end_of, set_archived, spec_of
+from chisel_shared.contract.errors import Conflict, NotFound, Stale
 from chisel_shared.contract.ids import AgentId, JobId
-from chisel_shared.contract.messages import AttemptRef, AttemptView
+from chisel_shared.contract.messages import AttemptRef, AttemptView, GetSecretsOfAttempt, SecretsOfAttempt
 from chisel_shared.runtime.db import Connection, Database
 
 MAX_LISTED = 1_000
@@ -16,6 +16,14 @@ MAX_LISTED = 1_000
 _ONE = """
 select attempts.*, jobs.project_id from attempts join jobs on jobs.id = attempts.job_id
 where attempts.job_id = $1 and attempts.attempt = $2
+"""
+
+_HELD_SPEC = """
+select jobs.project_id, jobs.spec from attempts
+join jobs on jobs.id = attempts.job_id
+join agents on agents.id = attempts.agent_id and agents.session = attempts.session
+where attempts.job_id = $1 and attempts.attempt = $2 and attempts.agent_id = $3
+    and attempts.session = $4 and attempts.ended_at is null
 """
 
 _UNARCHIVED = """
@@ -59,6 +67,17 @@ class Archive:
             if row is None:
                 raise NotFound(f"there is no attempt {attempt} of job {job_id[:80]!r}")
             return _view(row)
+
+        return await self._database.run(work)
+
+    async def secrets(self, ask: GetSecretsOfAttempt) -> SecretsOfAttempt:
+        """What the job of an attempt is to find where; `Stale` unless the asking session holds it."""
+
+        async def work(c: Connection) -> SecretsOfAttempt:
+            row = await c.fetchrow(_HELD_SPEC, ask.job_id, ask.attempt, ask.agent_id, ask.session)
+            if row is None:
+                raise Stale(f"attempt {ask.attempt} of job {ask.job_id[:80]} is not this session's")
+            return SecretsOfAttempt(project_id=row["project_id"], secrets=spec_of(row).secrets)
 
         return await self._database.run(work)
 

@@ -236,7 +236,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     """What a user asks for; never changes after submission.
 
     `argv[0]` is `"python"`, which the agent replaces by the environment's interpreter; `workdir` and
-    `requirements` are POSIX paths relative to the bundle's root. `gpu` is a `GPUType` value.
+    `requirements` are POSIX paths relative to the bundle's root. `gpu` is a `GPUType` value. `secrets`
+    gives variables the names of the project's secrets; their values are never part of a spec.
     """
 
     app_name: str
@@ -249,6 +250,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     priority: int = 0
     retries: int = 0
     time_limit_seconds: float | None = None
+    secrets: dict[str, str] = {}
 
 
 class JobView(msgspec.Struct, frozen=True):

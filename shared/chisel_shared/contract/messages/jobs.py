@@ -2,7 +2,7 @@
 
 import msgspec
 
-from chisel_shared.contract.ids import AgentId, JobId, ProjectId, UserId
+from chisel_shared.contract.ids import AgentId, JobId, ProjectId, SessionId, UserId
 from chisel_shared.contract.job import JobEnd, JobSpec, JobView
 from chisel_shared.contract.subjects import Done, Message, Request, said_on
 
@@ -91,6 +91,24 @@ class AttemptView(msgspec.Struct, frozen=True):
 class GetAttempt(Request[AttemptView], frozen=True):
     """One attempt of any project: asked by services, never for a user."""
 
+    job_id: JobId
+    attempt: int
+
+
+class SecretsOfAttempt(msgspec.Struct, frozen=True):
+    """Which secrets of its project a job finds in which variables: names, no values."""
+
+    project_id: ProjectId
+    secrets: dict[str, str]
+
+
+@said_on("rpc.jobs.secrets")
+class GetSecretsOfAttempt(Request[SecretsOfAttempt], frozen=True):
+    """Asked by the gateway before it hands values to an agent. `Stale` unless the attempt is open and
+    held by this session of this agent."""
+
+    agent_id: AgentId
+    session: SessionId
     job_id: JobId
     attempt: int
 
