@@ -39,6 +39,7 @@ from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
 from chisel_shared.contract.messages import AttemptRef
+from chisel_shared.contract.stops import SIGNALS, Stop
 from chisel_shared.runtime.logs import Log, bound
 from chisel_shared.runtime.streams import Streams
 
@@ -83,6 +84,7 @@ class Attempt:
         self._on_released = on_released
         self._rung = asyncio.Event()
         self._stop = asyncio.Event()
+        self._stopped_by = ""
         self._gone = asyncio.Event()
         self._ran = False
         self._ran_or_ended = asyncio.Event()
@@ -122,14 +124,23 @@ class Attempt:
         self._rung.set()
         self._shipping.ring()
 
-    def stop(self) -> None:
-        """Somebody cancelled it. Whatever phase it is in, it ends soon, unless it has ended."""
-        if self._stop.is_set() or not self.held or self._ended:
+    def stop(self, how: Stop) -> None:
+        """Somebody cancelled it. Whatever phase it is in, it ends soon, unless it has ended. Of several
+        wishes the first counts, but KILL hastens any."""
+        hastened = how.signal == "KILL" and self._stopped_by != "KILL"
+        if not self.held or self._ended or (self._stop.is_set() and not hastened):
             return
-        log.info("stop_requested", job_id=self.ref.job_id, attempt=self.ref.attempt)
+        log.info("stop_requested", job_id=self.ref.job_id, attempt=self.ref.attempt, signal=how.signal)
+        self._stopped_by = how.signal
         self._stop.set()
         if self.entry.phase is Phase.LAUNCHED:
-            request_stop(self._folder, EndReason.USER)
+            request_stop(
+                self._folder,
+                EndReason.USER,
+                at_once=how.signal == "KILL",
+                signal=SIGNALS[how.signal],
+                grace_seconds=how.grace_seconds,
+            )
 
     def drop(self) -> None:
         """It is not ours any more: end it at once and tell nobody."""
@@ -271,7 +282,7 @@ class Attempt:
         answer = await self._services.scheduler.progress(self.ref, state)
         self._write(reported=state)
         if answer.cancel_requested:
-            self.stop()
+            self.stop(answer.stop)
 
     # Until it has ended
 

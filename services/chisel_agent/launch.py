@@ -121,9 +121,24 @@ def write_shipped(folder: Path, stdout: int, stderr: int) -> None:
     _ring(folder)
 
 
-def request_stop(folder: Path, reason: str, *, at_once: bool = False) -> None:
-    """Ask the shim to end the job, gracefully unless `at_once`. It is heard now or when it starts."""
-    records.write_aside(folder / "stop", f"{reason}{' now' if at_once else ''}".encode())
+def request_stop(
+    folder: Path,
+    reason: str,
+    *,
+    at_once: bool = False,
+    signal: int = 0,
+    grace_seconds: float | None = None,
+) -> None:
+    """Ask the shim to end the job, gracefully unless `at_once`. It is heard now or when it starts.
+    `signal` comes first instead of SIGINT, `grace_seconds` is the time the job has after it."""
+    words = [reason]
+    if at_once:
+        words.append("now")
+    if signal:
+        words.append(f"signal={signal}")
+    if grace_seconds is not None:
+        words.append(f"grace={grace_seconds!r}")
+    records.write_aside(folder / "stop", " ".join(words).encode())
     _ring(folder)
 
 

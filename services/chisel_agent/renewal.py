@@ -4,6 +4,7 @@ from chisel_agent.attempts import Attempts
 from chisel_agent.launch import boottime
 from chisel_agent.scheduler import Scheduler
 from chisel_shared.contract.errors import ChiselError
+from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.renewal")
@@ -37,9 +38,9 @@ class Renewal:
         for ref in (*answer.renewed, *answer.cancel):
             if attempt := self._attempts.get(ref):
                 attempt.renewed(sent_at)
-        for ref in answer.cancel:
+        for number, ref in enumerate(answer.cancel):
             if attempt := self._attempts.get(ref):
-                attempt.stop()
+                attempt.stop(answer.stops[number] if number < len(answer.stops) else Stop())
         for ref in answer.gone:
             if attempt := self._attempts.get(ref):
                 attempt.drop()

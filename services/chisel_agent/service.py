@@ -158,7 +158,7 @@ class Agent(Service):
     async def _on_cancel(self, ask: CancelAttempt) -> Done:
         attempt = self._attempts.get(AttemptRef(job_id=ask.job_id, attempt=ask.attempt))
         if attempt is not None:
-            attempt.stop()
+            attempt.stop(ask.stop)
         return Done()
 
     async def _on_wake(self, _: Wake) -> None:

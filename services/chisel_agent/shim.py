@@ -5,7 +5,8 @@ every descendant, and leaves a record of the end. All it shares with the agent a
 attempt's folder; a datagram either way only says "look again":
 
     launch    what to run (agent)                  lock      held while a shim runs (flock)
-    stop      reason [now]: end the job (agent)    running   user code may have started
+    stop      reason [now] [signal=N] [grace=SECONDS]: end the job (agent)
+                                                   running   user code may have started
     lease     end of the lease, if any (agent)     stdout, stderr   the spools
     shipped   bytes that left the spools (agent)   exit      how it ended: written last, whole
     control   this process's socket                ../../doorbell   the agent's socket
@@ -30,6 +31,8 @@ from chisel_agent.shim_system import (
     SIGINT,
     SIGKILL,
     SIGTERM,
+    SIGUSR1,
+    SIGUSR2,
     Launch,
     Stream,
     descendants,
@@ -73,6 +76,8 @@ class Shim:
         self.detail = ""
         self.stage = 0  # 0 running, 1 interrupted, 2 terminated, 3 killed
         self.stage_ends = 0.0
+        self.first = SIGINT  # what a stop begins with
+        self.grace: float | None = None  # how long it then waits, when somebody said so
         self.started_at = 0.0
         self.deadline = 0.0
         self.lease_ends = 0.0
@@ -233,6 +238,14 @@ class Shim:
         if words:
             self.reap()
             if self.pid == 0 or self.status is None:
+                for word in words[1:]:
+                    key, _, value = word.partition("=")
+                    if self.stage:
+                        break  # what a stop under way began with stays
+                    if key == "signal":
+                        self.first = int(value)
+                    elif key == "grace":
+                        self.grace = float(value)
                 self.stop(words[0], at_once="now" in words)
         self.read_lease()
 
@@ -255,18 +268,23 @@ class Shim:
         """Begin to end the job; `at_once` without asking it first. The first reason counts."""
         self.reason = self.reason or reason
         if self.pid and self.status is None:
-            if at_once and self.stage < 2:
+            if at_once and self.stage < 3:
                 self.stage = 2
                 self.climb(now())
             elif not self.stage:
                 self.climb(now())
 
     def climb(self, moment: float) -> None:
-        """The next rung: interrupt, terminate, kill."""
-        self.stage = min(3, self.stage + 1)
+        """The next rung: interrupt, or what was asked for instead, terminate, kill."""
+        first = not self.stage
+        self.stage = min(3, self.stage + (2 if first and self.first == SIGTERM else 1))
         if self.stage < 3:
-            signal_group(self.pid, (SIGINT, SIGTERM)[self.stage - 1])
-            self.stage_ends = moment + self.launch.grace[self.stage - 1]
+            number = self.first if first else SIGTERM
+            # Whatever does not expect these is ended by them: helpers of the script would be.
+            send = signal_one if number in (SIGUSR1, SIGUSR2) else signal_group
+            send(self.pid, number)
+            grace = self.launch.grace[self.stage - 1]
+            self.stage_ends = moment + (self.grace if first and self.grace is not None else grace)
         else:
             self.kill_all()
             self.stage_ends = moment + KILL_AGAIN_SECONDS

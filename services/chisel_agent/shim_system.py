@@ -14,7 +14,7 @@ import select
 import sys
 import time
 
-SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGTERM = 1, 2, 3, 9, 13, 15
+SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM = 1, 2, 3, 9, 10, 12, 13, 15
 SIGCHLD, SIGXFSZ = int(_signal.SIGCHLD), int(_signal.SIGXFSZ)
 CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # leases go on while a machine sleeps
 

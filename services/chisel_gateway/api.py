@@ -23,9 +23,11 @@ from chisel_shared.contract.messages import (
     GetAttempt,
     JoinAgent,
     ListAgents,
+    ListGpus,
     ListTraces,
     Principal,
 )
+from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.bus import Bus
 from chisel_shared.runtime.http import as_json
 from chisel_shared.runtime.logs import Log
@@ -48,6 +50,14 @@ class Health(msgspec.Struct, frozen=True):
 
     ok: bool
     away: tuple[str, ...] = ()
+
+
+class CancelWish(msgspec.Struct, frozen=True):
+    """How a job is to end; all of it may be left out. `reason` is shown with the job's end."""
+
+    signal: str = "INT"
+    grace_seconds: float | None = None
+    reason: str = ""
 
 
 class BundleStored(msgspec.Struct, frozen=True):
@@ -143,7 +153,24 @@ class Api:
         return as_json(await self._desk.get(request[PRINCIPAL], request.match_info["job"]))
 
     async def cancel(self, request: web.Request) -> web.Response:
-        return as_json(await self._desk.cancel(request[PRINCIPAL], request.match_info["job"]))
+        wish = CancelWish()
+        if request.can_read_body:
+            wish = await _read(request, CancelWish)
+        stop = Stop(signal=wish.signal, grace_seconds=wish.grace_seconds)
+        job = request.match_info["job"]
+        return as_json(await self._desk.cancel(request[PRINCIPAL], job, stop=stop, reason=wish.reason))
+
+    async def rerun(self, request: web.Request) -> web.Response:
+        key = request.headers.get("Idempotency-Key", "")
+        submitted = await self._desk.rerun(request[PRINCIPAL], request.match_info["job"], key)
+        log.info("accepted", job_id=submitted.job.id, created=submitted.created)
+        return as_json(submitted, status=201 if submitted.created else 200)
+
+    async def why(self, request: web.Request) -> web.Response:
+        return as_json(await self._desk.why(request[PRINCIPAL], request.match_info["job"]))
+
+    async def list_gpus(self, request: web.Request) -> web.Response:
+        return as_json(await ask(self._bus, ListGpus()))
 
     async def output(self, request: web.Request) -> web.StreamResponse:
         stream = request.match_info["stream"]

@@ -3,18 +3,22 @@
 from chisel_gateway.calls import PATIENCE_SECONDS, ask
 from chisel_shared.contract.errors import BadRequest, Forbidden, NotFound
 from chisel_shared.contract.frames import Position
-from chisel_shared.contract.ids import Digest, ProjectId, UserId, is_digest, is_id
+from chisel_shared.contract.ids import Digest, ProjectId, UserId, is_digest, is_job_name
 from chisel_shared.contract.job import JobSpec, JobView
 from chisel_shared.contract.messages import (
     CancelJob,
     GetJob,
+    GetSpec,
     HasBundle,
     Jobs,
     ListJobs,
     Principal,
     SubmitJob,
     Submitted,
+    Why,
+    WhyJob,
 )
+from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.bus import Bus
 
 MAX_LISTED = 500
@@ -61,17 +65,44 @@ class JobDesk:
         if not 0 < len(key) <= _MAX_KEY_CHARS or not key.isprintable():
             raise BadRequest(f"an idempotency key is 1 to {_MAX_KEY_CHARS} printable characters")
         asked = SubmitJob(
-            project_id=project_of(caller), user_id=UserId(caller.id), idempotency_key=key, spec=spec
+            project_id=project_of(caller),
+            user_id=UserId(caller.id),
+            idempotency_key=key,
+            spec=spec,
+            user_name=caller.name,
         )
         return await ask(self._bus, asked, patience_seconds=patience_seconds)
 
     async def get(self, caller: Principal, job_id: str) -> JobView:
         """A job of the caller's project, by its id or an unambiguous beginning of it."""
-        return await ask(self._bus, GetJob(project_id=project_of(caller), job_id=_known(job_id)))
-
-    async def cancel(self, caller: Principal, job_id: str) -> JobView:
-        asked = CancelJob(project_id=project_of(caller), job_id=_known(job_id), requested_by=caller.id)
+        asked = GetJob(project_id=project_of(caller), job_id=_known(job_id), asked_by=UserId(caller.id))
         return await ask(self._bus, asked)
+
+    async def cancel(
+        self, caller: Principal, job_id: str, *, stop: Stop | None = None, reason: str = ""
+    ) -> JobView:
+        asked = CancelJob(
+            project_id=project_of(caller),
+            job_id=_known(job_id),
+            requested_by=caller.name or caller.id,
+            asked_by=UserId(caller.id),
+            stop=stop or Stop(),
+            reason=reason,
+        )
+        return await ask(self._bus, asked)
+
+    async def why(self, caller: Principal, job_id: str) -> Why:
+        """Where a job stands in the queue, and what it waits for."""
+        asked = WhyJob(project_id=project_of(caller), job_id=_known(job_id), asked_by=UserId(caller.id))
+        return await ask(self._bus, asked)
+
+    async def rerun(self, caller: Principal, job_id: str, key: str) -> Submitted:
+        """Queue a job with the spec of another, for whoever asks."""
+        asked = GetSpec(project_id=project_of(caller), job_id=_known(job_id), asked_by=UserId(caller.id))
+        spec = await ask(self._bus, asked)
+        if not await self.has_bundle(caller, spec.bundle):
+            raise NotFound(f"the files of job {job_id} are not stored any more: submit it with chisel python")
+        return await self.submit(caller, spec, key)
 
     async def list(self, caller: Principal, *, unfinished: bool, limit: int) -> Jobs:
         if not 1 <= limit <= MAX_LISTED:
@@ -81,6 +112,6 @@ class JobDesk:
 
 
 def _known(job_id: str) -> str:
-    if not is_id(job_id):
+    if not is_job_name(job_id):
         raise NotFound(f"there is no job {job_id[:60]!r}")
     return job_id

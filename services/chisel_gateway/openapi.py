@@ -70,7 +70,10 @@ def _operation(route: Route, of_kind: dict[type, dict[str, Any]]) -> dict[str, A
     else:
         operation["description"] = f"Needs `{route.action}`."
     if route.body is not None:
-        operation["requestBody"] = {"required": True, **_content(route.body, of_kind)}
+        operation["requestBody"] = {
+            "required": route.body_required,
+            **_content(route.body, of_kind),
+        }
     return operation
 
 

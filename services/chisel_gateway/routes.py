@@ -3,19 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from chisel_gateway.api import Api, BundleStored, Health
+from chisel_gateway.api import Api, BundleStored, CancelWish, Health
 from chisel_gateway.secrets import SecretsWanted, SecretVariables
 from chisel_shared.contract.job import JobSpec, JobView
 from chisel_shared.contract.messages import (
     AgentCredentials,
     Agents,
     Done,
+    Gpus,
     Jobs,
     Secrets,
     SecretView,
     Submitted,
     Traces,
     TraceView,
+    Why,
 )
 from chisel_shared.runtime.http import Handler
 
@@ -44,6 +46,7 @@ class Route:
     handler: Handler
     summary: str
     body: type | str | None = None
+    body_required: bool = True
     reply: type | str | None = None
     status: int = 200
     parameters: tuple[Parameter, ...] = field(default=())
@@ -125,7 +128,27 @@ def routes(api: Api) -> tuple[Route, ...]:
             "jobs:cancel",
             api.cancel,
             "Ask for the end of a job.",
+            body=CancelWish,
+            body_required=False,
             reply=JobView,
+        ),
+        Route(
+            "POST",
+            f"{v1}/jobs/{{job}}/rerun",
+            "jobs:submit",
+            api.rerun,
+            "Queue a job with the spec and the bundle of another.",
+            reply=Submitted,
+            status=201,
+            parameters=(_KEY,),
+        ),
+        Route(
+            "GET",
+            f"{v1}/jobs/{{job}}/why",
+            "jobs:read",
+            api.why,
+            "Where a job stands in the queue, and what it waits for.",
+            reply=Why,
         ),
         Route(
             "GET",
@@ -153,6 +176,7 @@ def routes(api: Api) -> tuple[Route, ...]:
             reply="application/json",
             parameters=(_ATTEMPT,),
         ),
+        Route("GET", f"{v1}/gpus", "agents:read", api.list_gpus, "GPUs by model.", reply=Gpus),
         Route("GET", f"{v1}/agents", "agents:read", api.list_agents, "Every known agent.", reply=Agents),
         Route(
             "GET",

@@ -17,9 +17,11 @@ from chisel_scheduler.store.archive import Archive
 from chisel_scheduler.store.attempts import Attempts
 from chisel_scheduler.store.claims import ClaimRules, Claims
 from chisel_scheduler.store.jobs import Jobs
+from chisel_scheduler.store.queue import Queue
 from chisel_shared.contract import messages as m
 from chisel_shared.contract.errors import BadRequest, ChiselError, Unavailable
-from chisel_shared.contract.job import HELD, JobState, JobView, label
+from chisel_shared.contract.job import HELD, JobSpec, JobState, JobView, label
+from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.bus import Bus, NatsBus
 from chisel_shared.runtime.db import Database, open_database
 from chisel_shared.runtime.logs import Log
@@ -45,6 +47,7 @@ class Scheduler(Service):
     ) -> None:
         self._settings, self._bus, self._streams, self._clock = settings, bus, streams, clock
         self._jobs = Jobs(database=database, pool=settings.pool)
+        self._queue = Queue(database=database, pool=settings.pool)
         self._agents = Agents(database=database)
         self._attempts = Attempts(database=database, lease_seconds=settings.lease_seconds)
         self._archive = Archive(database=database)
@@ -96,6 +99,9 @@ class Scheduler(Service):
             (m.GetJob, self.on_get),
             (m.ListJobs, self.on_list),
             (m.CancelJob, self.on_cancel),
+            (m.WhyJob, self.on_why),
+            (m.GetSpec, self.on_spec),
+            (m.ListGpus, self.on_gpus),
             (m.ListAgents, self.on_agents),
             (m.GetAttempt, self.on_attempt),
             (m.GetSecretsOfAttempt, self.on_secrets),
@@ -127,21 +133,29 @@ class Scheduler(Service):
         return answer
 
     async def on_get(self, ask: m.GetJob) -> JobView:
-        return await self._jobs.get(ask.project_id, ask.job_id)
+        return await self._jobs.get(ask)
 
     async def on_list(self, ask: m.ListJobs) -> m.Jobs:
         jobs = await self._jobs.listing(ask.project_id, unfinished=ask.unfinished, limit=ask.limit)
         return m.Jobs(jobs=jobs)
 
     async def on_cancel(self, ask: m.CancelJob) -> JobView:
-        job, changed = await self._jobs.cancel(
-            ask.project_id, ask.job_id, ask.requested_by, now=self._clock()
-        )
-        if changed:
-            self._changed(job)
-        if job.state in HELD:
-            self._in_background(self._cancel_at_agent(job), f"cancel {job.id}")
-        return job
+        validation.check_cancel(ask)
+        done = await self._jobs.cancel(ask, now=self._clock())
+        if done.changed:
+            self._changed(done.job)
+        if done.job.state in HELD:
+            self._in_background(self._cancel_at_agent(done.job, done.stop), f"cancel {done.job.id}")
+        return done.job
+
+    async def on_why(self, ask: m.WhyJob) -> m.Why:
+        return await self._queue.why(ask)
+
+    async def on_spec(self, ask: m.GetSpec) -> JobSpec:
+        return await self._queue.spec(ask)
+
+    async def on_gpus(self, ask: m.ListGpus) -> m.Gpus:
+        return m.Gpus(kinds=await self._queue.gpus())
 
     async def on_agents(self, ask: m.ListAgents) -> m.Agents:
         return m.Agents(agents=await self._agents.listing())
@@ -232,9 +246,9 @@ class Scheduler(Service):
         if job.state is JobState.QUEUED and job.attempt > 0:
             self._in_background(self._bus.publish(m.Wake(pool=self._settings.pool)), "wake")
 
-    async def _cancel_at_agent(self, job: JobView) -> None:
+    async def _cancel_at_agent(self, job: JobView, stop: Stop) -> None:
         assert job.agent_id is not None
-        ask = m.CancelAttempt(agent_id=job.agent_id, job_id=job.id, attempt=job.attempt)
+        ask = m.CancelAttempt(agent_id=job.agent_id, job_id=job.id, attempt=job.attempt, stop=stop)
         try:
             await self._bus.request(ask, timeout=_CANCEL_SECONDS)
         except ChiselError as error:  # whatever an agent answers, it is told again

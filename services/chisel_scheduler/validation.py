@@ -11,7 +11,8 @@ from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.gpus import GPUType, counts
 from chisel_shared.contract.ids import is_digest, is_id
 from chisel_shared.contract.job import JobSpec
-from chisel_shared.contract.messages import AttemptDone, Hello
+from chisel_shared.contract.messages import AttemptDone, CancelJob, Hello
+from chisel_shared.contract.stops import MAX_REASON_CHARS, check_stop
 from chisel_shared.contract.variables import MAX_SECRETS, check_name, check_secret, check_value
 
 MAX_ARGUMENTS, MAX_ARGV_BYTES = 4_096, 48 * 1024
@@ -51,6 +52,13 @@ def check(spec: JobSpec) -> GPUType:
 def check_key(key: str) -> None:
     """An idempotency key is any short printable text."""
     _name("idempotency_key", key)
+
+
+def check_cancel(ask: CancelJob) -> None:
+    """How a job is to end, and why, as people will read it."""
+    check_stop(ask.stop)
+    if len(ask.reason) > MAX_REASON_CHARS or not (ask.reason.isprintable() or not ask.reason):
+        raise BadRequest(f"the reason may have {MAX_REASON_CHARS} printable characters")
 
 
 def _gpu(value: str) -> GPUType:

@@ -3,6 +3,8 @@
 import signal
 import time
 
+import pytest
+
 from chisel_agent import sandbox
 from chisel_agent.launch import (
     Exit,
@@ -12,6 +14,7 @@ from chisel_agent.launch import (
 )
 from chisel_shared.contract.ids import JobId
 from chisel_shared.contract.messages import AttemptRef
+from chisel_shared.contract.stops import SIGNALS
 from tests.agent.facts import alive, eventually, processes_of
 from tests.agent.shims import Job
 
@@ -58,6 +61,62 @@ def test_a_stop_at_once_does_not_ask(job: Job) -> None:
     job.printed(b"ready\n")
     request_stop(job.folder, "gone", at_once=True)
     assert job.end() == Exit(reason="gone", signal=signal.SIGKILL, stdout_bytes=6)
+
+
+HEARS = """
+import os, signal, sys, time
+def heard(number, frame): os.write(1, signal.Signals(number).name.encode() + b'\\n')
+for number in (1, 2, 3, 10, 12, 15): signal.signal(number, heard)
+child = os.fork()
+if child == 0: signal.signal(10, lambda *_: os.write(1, b'the child\\n'))
+os.write(1, b'ready\\n')
+end = time.monotonic() + 60
+while time.monotonic() < end: time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("name", ["HUP", "QUIT", "INT", "TERM"])
+def test_a_stop_begins_with_the_signal_asked_for(job: Job, name: str) -> None:
+    job.start(HEARS)
+    eventually(lambda: job.spool().count(b"ready") == 2)
+    request_stop(job.folder, "user", signal=SIGNALS[name])
+    assert job.end().signal == signal.SIGKILL  # it never ended by itself
+    heard = job.spool().split()[2:]
+    expected = [f"SIG{name}", "SIGTERM"] if name != "TERM" else ["SIGTERM"]
+    assert sorted(set(heard)) == sorted(word.encode() for word in expected)
+    assert heard.count(f"SIG{name}".encode()) == 2  # the script and what it started
+
+
+def test_signals_of_the_scripts_own_reach_nothing_else(job: Job) -> None:
+    job.start(HEARS)
+    eventually(lambda: job.spool().count(b"ready") == 2)
+    request_stop(job.folder, "user", signal=SIGNALS["USR1"])
+    job.end()
+    assert job.spool().count(b"SIGUSR1") == 1
+    assert b"the child" not in job.spool()
+
+
+def test_a_grace_is_the_time_after_the_first_signal(job: Job) -> None:
+    code = (
+        "import signal, sys, time\ndef end(*_): time.sleep(0.5); print('saved'); sys.exit(7)\n"
+        "signal.signal(15, end); print('ready'); time.sleep(60)"
+    )
+    job.start(code, terminate_grace_seconds=0.01)
+    job.printed(b"ready\n")
+    request_stop(job.folder, "user", signal=SIGNALS["TERM"], grace_seconds=30.0)
+    end = job.end()
+    assert (end.reason, end.exit_code) == ("user", 7)
+    assert job.spool() == b"ready\nsaved\n"
+
+
+def test_a_kill_hastens_a_stop_under_way(job: Job) -> None:
+    job.start(HEARS)
+    eventually(lambda: job.spool().count(b"ready") == 2)
+    request_stop(job.folder, "user", grace_seconds=600.0)
+    job.printed(b"SIGINT")
+    request_stop(job.folder, "user", at_once=True, signal=SIGNALS["KILL"])
+    assert job.end().signal == signal.SIGKILL
+    assert b"SIGTERM" not in job.spool()
 
 
 def test_a_stop_before_the_start_prevents_it(job: Job) -> None:

@@ -17,14 +17,20 @@ from chisel_shared.contract.messages import (
     Authorize,
     CancelJob,
     GetJob,
+    GetSpec,
+    GpuKind,
+    Gpus,
     JobChanged,
     Jobs,
     JoinAgent,
     ListAgents,
+    ListGpus,
     ListJobs,
     Principal,
     SubmitJob,
     Submitted,
+    Why,
+    WhyJob,
 )
 from chisel_shared.runtime.bus import Bus
 from tests.support.output import Spool
@@ -52,6 +58,7 @@ class Backend(FakeAttempts):
         self.jobs: dict[JobId, JobView] = {}
         self.projects: dict[JobId, ProjectId] = {}
         self.asked: list[str] = []
+        self.cancels: list[CancelJob] = []
         self._keys: dict[str, tuple[JobId, JobSpec]] = {}
         self._versions = itertools.count(2)
 
@@ -63,7 +70,10 @@ class Backend(FakeAttempts):
         await bus.serve(GetJob, self._get_job)
         await bus.serve(ListJobs, self._list)
         await bus.serve(CancelJob, self._cancel)
+        await bus.serve(WhyJob, self._why)
+        await bus.serve(GetSpec, self._spec)
         await bus.serve(ListAgents, self._agents)
+        await bus.serve(ListGpus, self._gpus)
 
     async def change(self, job_id: JobId, **fields: Any) -> JobView:
         """What the scheduler does when a job changed: commit, then say so."""
@@ -164,7 +174,19 @@ class Backend(FakeAttempts):
 
     async def _cancel(self, ask: CancelJob) -> JobView:
         view = self._found(ask.project_id, ask.job_id)
+        self.cancels.append(ask)
         return await self.change(view.id, cancel_requested=True)
+
+    async def _why(self, ask: WhyJob) -> Why:
+        return Why(job=self._found(ask.project_id, ask.job_id), position=2, waiting="1 job ahead")
+
+    async def _spec(self, ask: GetSpec) -> JobSpec:
+        found = self._found(ask.project_id, ask.job_id).id
+        return next(spec for job_id, spec in self._keys.values() if job_id == found)
+
+    async def _gpus(self, ask: ListGpus) -> Gpus:
+        kind = GpuKind(model="A100-80GB", total=8, free=4, largest_free=4, largest=8, agents=1)
+        return Gpus(kinds=(kind,))
 
     async def _agents(self, ask: ListAgents) -> Agents:
         return Agents(

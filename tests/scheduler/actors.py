@@ -16,7 +16,9 @@ from chisel_shared.contract.messages import (
     Assignment,
     AttemptDone,
     AttemptRef,
+    CancelJob,
     Claim,
+    GetJob,
     Hello,
     Progress,
     Progressed,
@@ -180,10 +182,11 @@ class Desk:
         return attempt
 
     async def get(self, job_id: JobId | str) -> JobView:
-        return await self.jobs.get(PROJECT, job_id)
+        return await self.jobs.get(GetJob(project_id=PROJECT, job_id=job_id, asked_by=USER))
 
     async def cancel(self, job_id: JobId | str) -> JobView:
-        return (await self.jobs.cancel(PROJECT, job_id, "u1", now=self.now))[0]
+        ask = CancelJob(project_id=PROJECT, job_id=job_id, requested_by="Ada", asked_by=USER)
+        return (await self.jobs.cancel(ask, now=self.now)).job
 
     async def fetch(self, sentence: str, *values: Any) -> list[Any]:
         async def work(c: Connection) -> list[Any]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chisel_scheduler.store import claims, jobs
+from chisel_scheduler.store import claims, queue
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.job import JobState
 from chisel_shared.contract.messages import AttemptRef
@@ -183,7 +183,7 @@ async def test_the_queue_is_read_by_index_only(desk: Desk) -> None:
     sizes = "'{1,2,4,8}'"
     for read in (
         await plan(desk, claims._CANDIDATES, "'default'", "'A100-80GB'", sizes),
-        await plan(desk, jobs._AHEAD, f"'{{{behind.id}}}'", sizes),
+        await plan(desk, queue._AHEAD, f"'{{{behind.id}}}'", sizes),
     ):
         assert "Seq Scan" not in read
         assert "using jobs_queued" in read

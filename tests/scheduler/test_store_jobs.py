@@ -8,7 +8,7 @@ from chisel_scheduler.store import jobs as jobs_store
 from chisel_shared.contract.errors import BadRequest, Conflict, NoSuchGpus, NotFound
 from chisel_shared.contract.ids import ProjectId
 from chisel_shared.contract.job import HELD, EndReason, JobEnd, JobState
-from chisel_shared.contract.messages import SubmitJob
+from chisel_shared.contract.messages import CancelJob, GetJob, SubmitJob
 from tests.scheduler.actors import EXIT_0, PROJECT, Desk, hello_of, spec, submit_of
 
 
@@ -128,13 +128,26 @@ async def test_a_beginning_of_an_id_is_enough_while_it_is_unambiguous(
             await desk.get(unknown)
 
 
+async def test_last_is_the_newest_job_of_whoever_asks(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    with pytest.raises(NotFound, match="no job yet"):
+        await desk.get("@last")
+    await desk.queue()
+    mine = await desk.queue()
+    await desk.submit(submit_of(spec(), user="u2"))
+    await desk.submit(submit_of(spec(), project="p2"))
+    assert [(await desk.get(name)).id for name in ("@last", "last", "@LAST")] == [mine.id] * 3
+    assert (await desk.cancel("@last")).id == mine.id
+
+
 async def test_jobs_of_another_project_do_not_exist(desk: Desk) -> None:
     await desk.hello(hello_of())
     job = await desk.queue()
     with pytest.raises(NotFound):
-        await desk.jobs.get(ProjectId("p2"), job.id)
+        await desk.jobs.get(GetJob(project_id=ProjectId("p2"), job_id=job.id))
+    stranger = CancelJob(project_id=ProjectId("p2"), job_id=job.id, requested_by="Bob")
     with pytest.raises(NotFound):
-        await desk.jobs.cancel(ProjectId("p2"), job.id, "u2", now=desk.now)
+        await desk.jobs.cancel(stranger, now=desk.now)
     assert await desk.jobs.listing(ProjectId("p2"), unfinished=False, limit=10) == ()
 
 

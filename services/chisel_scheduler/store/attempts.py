@@ -7,7 +7,7 @@ from typing import Any
 
 from chisel_scheduler.lifecycle import REACHED, after_loss, steps
 from chisel_scheduler.store.agents import lock_agent, open_session, seen
-from chisel_scheduler.store.changes import apply, as_json, set_unreachable
+from chisel_scheduler.store.changes import apply, as_json, set_unreachable, stop_of
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, JobView, end_event
@@ -30,7 +30,8 @@ _UNDER_WAY = timedelta(seconds=30)
 repeated claim finds its attempt ended and gets nothing."""
 
 _HELD = """
-select attempts.*, jobs.state, jobs.retries, jobs.runs_lost, jobs.cancel_requested_at, jobs.unreachable
+select attempts.*, jobs.state, jobs.retries, jobs.runs_lost, jobs.cancel_requested_at, jobs.unreachable,
+    jobs.cancel_signal, jobs.cancel_grace_seconds
 from attempts join jobs on jobs.id = attempts.job_id
 where attempts.agent_id = $1 and attempts.ended_at is null
 order by attempts.job_id
@@ -38,7 +39,8 @@ order by attempts.job_id
 
 # The job's row is the one locked: whoever changes a job takes it before the attempt's.
 _ONE = """
-select attempts.*, jobs.state, jobs.retries, jobs.runs_lost, jobs.cancel_requested_at, jobs.unreachable
+select attempts.*, jobs.state, jobs.retries, jobs.runs_lost, jobs.cancel_requested_at, jobs.unreachable,
+    jobs.cancel_signal, jobs.cancel_grace_seconds
 from jobs join attempts on attempts.job_id = jobs.id
 where attempts.job_id = $1 and attempts.attempt = $2
 for update of jobs
@@ -131,7 +133,8 @@ class Attempts:
             job = None
             for event in steps(JobState(row["state"]), REACHED[ask.state]):
                 job = await _step(c, ask.job_id, ask.attempt, event, now)
-            return Progressed(cancel_requested=row["cancel_requested_at"] is not None), job
+            cancelled = row["cancel_requested_at"] is not None
+            return Progressed(cancel_requested=cancelled, stop=stop_of(row)), job
 
         return await self._database.run(work)
 
@@ -153,13 +156,14 @@ class Attempts:
             jobs, attempts = _columns(ask.attempts)
             if jobs:
                 await c.execute(_RENEW, ask.agent_id, ask.session, jobs, now + self._lease, attempts)
-            renewed, cancel, gone = [], [], []
+            renewed, cancel, gone, stops = [], [], [], []
             for ref in ask.attempts:
                 row = held.get((ref.job_id, ref.attempt))
                 if row is None:
                     gone.append(ref)
                 elif row["cancel_requested_at"] is not None:
                     cancel.append(ref)
+                    stops.append(stop_of(row))
                 else:
                     renewed.append(ref)
             answer = Renewed(
@@ -167,6 +171,7 @@ class Attempts:
                 cancel=tuple(cancel),
                 gone=tuple(gone),
                 archived=await _archived(c, ask.agent_id, ask.finished),
+                stops=tuple(stops),
             )
             return RenewOutcome(renewed=answer, changed=tuple(job for job in changed if job))
 

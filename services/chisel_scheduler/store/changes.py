@@ -14,7 +14,8 @@ import msgspec
 from chisel_scheduler.lifecycle import target
 from chisel_shared.contract.ids import AgentId, JobId
 from chisel_shared.contract.job import FINAL, JobEnd, JobEvent, JobSpec, JobState, JobView, label, sources
-from chisel_shared.contract.messages import JobChanged
+from chisel_shared.contract.messages import CancelJob, JobChanged
+from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.db import Connection
 from chisel_shared.runtime.logs import Log
 
@@ -31,6 +32,7 @@ _APPLY = """
 update jobs set
     state = $4,
     version = version + 1,
+    since = $5,
     attempt = case when $4 = 'assigned' then attempt + 1 else attempt end,
     agent_id = case $4 when 'assigned' then $6 when 'queued' then null else agent_id end,
     agent_name = case $4 when 'assigned' then $7 when 'queued' then '' else agent_name end,
@@ -45,10 +47,18 @@ where id = $1 and attempt = $2 and state = any($3::text[])
 returning *
 """
 
+# Who asks first is who ended it; KILL may still hasten what another signal began.
 _REQUEST_CANCEL = """
-update jobs set version = version + 1, cancel_requested_at = $2, cancel_requested_by = $3
-where id = $1 and cancel_requested_at is null and ended_at is null
+update jobs set version = version + 1, cancel_requested_at = coalesce(cancel_requested_at, $2),
+    cancel_requested_by = coalesce(cancel_requested_by, $3), cancel_signal = $4, cancel_grace_seconds = $5,
+    cancel_reason = case when cancel_reason = '' then $6 else cancel_reason end
+where id = $1 and ended_at is null
+    and (cancel_requested_at is null or ($4 = 'KILL' and cancel_signal <> 'KILL'))
 returning *
+"""
+
+_NOTE_CANCEL = """
+update jobs set cancel_requested_by = $2, cancel_reason = $3 where id = $1
 """
 
 _SET_UNREACHABLE = """
@@ -90,6 +100,11 @@ def end_of(row: Any) -> JobEnd | None:
     return _end.decode(row["ending"]) if row["ending"] is not None else None
 
 
+def stop_of(row: Any) -> Stop:
+    """How the job of `row` is to end, where its end was asked for."""
+    return Stop(signal=row["cancel_signal"], grace_seconds=row["cancel_grace_seconds"])
+
+
 def as_json(value: JobSpec | JobEnd) -> str:
     return _encoder.encode(value).decode()
 
@@ -115,6 +130,10 @@ def view(row: Any, *, waiting: str = "") -> JobView:
         unreachable=row["unreachable"],
         waiting=waiting,
         archived=row["archived"],
+        user=row["user_name"],
+        since=row["since"].timestamp(),
+        cancelled_by=row["cancel_requested_by"] or "",
+        cancel_reason=row["cancel_reason"],
     )
 
 
@@ -156,10 +175,16 @@ async def apply(
     return await say(c, row, event.value, now=now, detail=label(end) if end else "", waiting=waiting)
 
 
-async def request_cancel(c: Connection, job_id: JobId, requested_by: str, *, now: datetime) -> JobView | None:
+async def request_cancel(c: Connection, job_id: JobId, ask: CancelJob, *, now: datetime) -> JobView | None:
     """Note the wish to end an unfinished job; None when it was noted before or the job has ended."""
-    row = await c.fetchrow(_REQUEST_CANCEL, job_id, now, requested_by)
-    return await say(c, row, "cancel_requested", now=now, detail=requested_by) if row else None
+    signal, grace = ask.stop.signal, ask.stop.grace_seconds
+    row = await c.fetchrow(_REQUEST_CANCEL, job_id, now, ask.requested_by, signal, grace, ask.reason)
+    return await say(c, row, "cancel_requested", now=now, detail=ask.requested_by) if row else None
+
+
+async def note_cancel(c: Connection, job_id: JobId, ask: CancelJob) -> None:
+    """Note who ends a queued job, before the change that ends it."""
+    await c.execute(_NOTE_CANCEL, job_id, ask.requested_by, ask.reason)
 
 
 async def set_unreachable(

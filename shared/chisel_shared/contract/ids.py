@@ -30,6 +30,15 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+LAST = ("@last", "last")
+"""Stand for the newest job of whoever asks. No id begins with "last": the alphabet has no l."""
+
+
+def is_job_name(text: str) -> bool:
+    """Whether `text` may name a job: an id, the beginning of one, or one of `LAST`."""
+    return is_id(text) or text in LAST
+
+
 def is_digest(text: str) -> bool:
     """Whether `text` has the form of a sha256, the only form in which content is ever named."""
     return _DIGEST.fullmatch(text) is not None

@@ -257,7 +257,9 @@ class JobView(msgspec.Struct, frozen=True):
     """A job as its owner sees it. Times are seconds since the epoch by the server's clock.
 
     `version` grows with every change, so of two views the larger is the newer. `waiting` says why a
-    queued job waits; `unreachable` that the agent has not been heard of for a while.
+    queued job waits; `unreachable` that the agent has not been heard of for a while. `user` submitted it,
+    `since` is when it came into its state, `cancelled_by` and `cancel_reason` are who asked for its end
+    and why.
     """
 
     id: JobId
@@ -277,6 +279,10 @@ class JobView(msgspec.Struct, frozen=True):
     unreachable: bool = False
     waiting: str = ""
     archived: bool = False
+    user: str = ""
+    since: float = 0.0
+    cancelled_by: str = ""
+    cancel_reason: str = ""
 
 
 MOST_STARTS_LOST = 10

@@ -49,6 +49,13 @@ from chisel_shared.contract.messages.jobs import MarkArchived as MarkArchived
 from chisel_shared.contract.messages.jobs import SecretsOfAttempt as SecretsOfAttempt
 from chisel_shared.contract.messages.jobs import SubmitJob as SubmitJob
 from chisel_shared.contract.messages.jobs import Submitted as Submitted
+from chisel_shared.contract.messages.queue import GetSpec as GetSpec
+from chisel_shared.contract.messages.queue import GpuKind as GpuKind
+from chisel_shared.contract.messages.queue import Gpus as Gpus
+from chisel_shared.contract.messages.queue import ListGpus as ListGpus
+from chisel_shared.contract.messages.queue import Neighbour as Neighbour
+from chisel_shared.contract.messages.queue import Why as Why
+from chisel_shared.contract.messages.queue import WhyJob as WhyJob
 from chisel_shared.contract.messages.storage import BundlePresence as BundlePresence
 from chisel_shared.contract.messages.storage import HasBundle as HasBundle
 from chisel_shared.contract.messages.storage import ListTraces as ListTraces

@@ -4,6 +4,7 @@ import msgspec
 
 from chisel_shared.contract.ids import AgentId, JobId, ProjectId, SessionId
 from chisel_shared.contract.job import JobEnd, JobSpec, JobState
+from chisel_shared.contract.stops import Stop
 from chisel_shared.contract.subjects import Done, Message, Request, said_on
 
 
@@ -68,6 +69,8 @@ class Claim(Request[Claimed], frozen=True):
 
 class Progressed(msgspec.Struct, frozen=True):
     cancel_requested: bool = False
+    stop: Stop = Stop()
+    """How, when a cancel is requested."""
 
 
 @said_on("rpc.sched.{agent_id}.progress")
@@ -83,12 +86,14 @@ class Progress(Request[Progressed], frozen=True):
 
 
 class Renewed(msgspec.Struct, frozen=True):
-    """Every attempt in the request is in exactly one list; `gone` must be ended at once."""
+    """Every attempt in the request is in exactly one list; `gone` must be ended at once. `stops` says how
+    each of `cancel` is to end, in the same order."""
 
     renewed: tuple[AttemptRef, ...] = ()
     cancel: tuple[AttemptRef, ...] = ()
     gone: tuple[AttemptRef, ...] = ()
     archived: tuple[AttemptRef, ...] = ()
+    stops: tuple[Stop, ...] = ()
 
 
 @said_on("rpc.sched.{agent_id}.renew")
@@ -122,6 +127,7 @@ class CancelAttempt(Request[Done], frozen=True):
     agent_id: AgentId
     job_id: JobId
     attempt: int
+    stop: Stop = Stop()
 
 
 @said_on("wake.{pool}")

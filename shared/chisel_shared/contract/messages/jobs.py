@@ -4,6 +4,7 @@ import msgspec
 
 from chisel_shared.contract.ids import AgentId, JobId, ProjectId, SessionId, UserId
 from chisel_shared.contract.job import JobEnd, JobSpec, JobView
+from chisel_shared.contract.stops import Stop
 from chisel_shared.contract.subjects import Done, Message, Request, said_on
 
 
@@ -22,14 +23,18 @@ class SubmitJob(Request[Submitted], frozen=True):
     user_id: UserId
     idempotency_key: str
     spec: JobSpec
+    user_name: str = ""
 
 
 @said_on("rpc.jobs.get")
 class GetJob(Request[JobView], frozen=True):
-    """One job of a project. `job_id` may be any unambiguous beginning of an id."""
+    """One job of a project. Here and wherever a user names a job, `job_id` may be any unambiguous
+    beginning of an id, or `@last`: the newest job of `asked_by`. `NotFound` when there is none,
+    `BadRequest` names the candidates when it is the beginning of several."""
 
     project_id: ProjectId
     job_id: str
+    asked_by: UserId = UserId("")
 
 
 class Jobs(msgspec.Struct, frozen=True):
@@ -47,11 +52,15 @@ class ListJobs(Request[Jobs], frozen=True):
 
 @said_on("rpc.jobs.cancel")
 class CancelJob(Request[JobView], frozen=True):
-    """Ask for the end of a job. A finished job stays as it is."""
+    """Ask for the end of a job. A finished job stays as it is, and of two wishes the first counts, but
+    KILL hastens any other. `requested_by` and `reason` are for people."""
 
     project_id: ProjectId
     job_id: str
     requested_by: str
+    asked_by: UserId = UserId("")
+    stop: Stop = Stop()
+    reason: str = ""
 
 
 class AgentView(msgspec.Struct, frozen=True):
