@@ -18,6 +18,7 @@ import msgspec
 
 from chisel_agent import journal, sandbox
 from chisel_agent.environment import leave_environment
+from chisel_agent.files import JobFiles
 from chisel_agent.gateway import Gateway
 from chisel_agent.journal import Entry, Fate, Phase
 from chisel_agent.launch import (
@@ -31,10 +32,10 @@ from chisel_agent.launch import (
     write_lease,
     write_plan,
 )
+from chisel_agent.outputs import Cap
 from chisel_agent.preparation import Preparation, failure
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.ship import OutputShipping
-from chisel_agent.traces import TraceUploads
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
@@ -50,8 +51,6 @@ log = Log("chisel.agent.attempt")
 GONE = "gone"
 _POLL_SECONDS = 1.0
 """A lost doorbell, or a killed shim, is noticed this late."""
-_TRACES_SECONDS = 60.0
-"""How long the end of a job waits for its traces; after that they follow it."""
 _LAUNCHES = 3
 _AGAIN_SECONDS = 1.0
 
@@ -66,6 +65,8 @@ class Services:
     gateway: Gateway
     preparation: Preparation
     launcher: Launcher
+    cap: Cap
+    files_wait_seconds: float
 
 
 def lease_end(claimed_at: float, lease_seconds: float) -> float:
@@ -94,7 +95,13 @@ class Attempt:
         self._shipping = OutputShipping(
             streams=services.streams, agent_id=services.agent_id, ref=entry.ref, folder=folder
         )
-        self._traces = TraceUploads(store=services.gateway, ref=entry.ref, folder=folder)
+        self._files = JobFiles(
+            store=services.gateway,
+            ref=entry.ref,
+            folder=folder,
+            cap=services.cap,
+            wait_seconds=services.files_wait_seconds,
+        )
 
     @property
     def ref(self) -> AttemptRef:
@@ -208,22 +215,22 @@ class Attempt:
             if (self._folder / "exit").exists():
                 make_spools(self._folder)  # it may have ended before it had any
             shipping = tasks.create_task(self._shipping.run(), name="ship")
-            watching = tasks.create_task(self._traces.watch(), name="traces")
+            watching = tasks.create_task(self._files.traces.watch(), name="traces")
             exit_ = await self._await_exit()
             self._ended = True
             self._shipping.finish()
             watching.cancel()
-            await self._last_traces()
+            await self._files.at_the_end()
             sums = await shipping
             await progress
-            await self._report_end(_job_end(exit_, self._shipping.shipped, sums, traces=self._traces.count))
+            await self._report_end(_job_end(exit_, self._shipping.shipped, sums, self._files))
         await self._clear_away()
 
     async def _clear_away(self) -> None:
         """The job is over for everybody; what is left is ours alone."""
         await asyncio.to_thread(shutil.rmtree, self._folder / "work", ignore_errors=True)
         await asyncio.to_thread(leave_environment, self._folder)
-        await self._traces.upload_all()
+        await self._files.upload_all()
 
     # Until it runs
 
@@ -318,13 +325,6 @@ class Attempt:
 
     # Until everybody knows
 
-    async def _last_traces(self) -> None:
-        try:
-            async with asyncio.timeout(_TRACES_SECONDS):
-                await self._traces.upload_all()
-        except TimeoutError:
-            log.warning("traces_late")
-
     async def _report_end(self, end: JobEnd) -> None:
         try:
             await self._services.scheduler.done(self.ref, end)
@@ -352,7 +352,7 @@ class Attempt:
             self._on_released(self)
 
 
-def _job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], *, traces: int) -> JobEnd:
+def _job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], files: JobFiles) -> JobEnd:
     return JobEnd(
         reason=EndReason(exit_.reason),
         exit_code=exit_.exit_code,
@@ -362,5 +362,8 @@ def _job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], *, trace
         stderr_bytes=totals["stderr"],
         stdout_sha256=sums["stdout"],
         stderr_sha256=sums["stderr"],
-        traces=traces,
+        traces=files.traces.count,
+        outputs=files.outputs.count,
+        outputs_bytes=files.outputs.size_bytes,
+        outputs_left_out=files.outputs.left_out,
     )

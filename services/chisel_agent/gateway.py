@@ -1,14 +1,13 @@
-"""The agent's HTTP side: joining, fetching bundles, storing traces, all through the gateway."""
+"""The agent's HTTP side: joining, fetching bundles, storing files of jobs, all through the gateway."""
 
 import asyncio
 import hashlib
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
+from chisel_agent.outgoing import Outgoing
 from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable, from_code
 from chisel_shared.contract.ids import Digest, ProjectId
 from chisel_shared.contract.messages import AgentCredentials, AttemptRef
@@ -66,30 +65,24 @@ class Gateway:
             raise CorruptDownload(f"bundle {digest} arrived damaged")
         return size
 
-    async def store_trace(self, ref: AttemptRef, name: str, descriptor: int, digest: Digest) -> None:
-        """Upload one trace file, read from the start of `descriptor`."""
+    async def store_file(self, ref: AttemptRef, file: Outgoing) -> None:
+        """Upload one file of an attempt."""
         headers = self._headers | {
-            "X-Chisel-Sha256": digest,
-            "Content-Length": str(os.fstat(descriptor).st_size),
+            "X-Chisel-Sha256": file.digest,
+            "Content-Length": str(file.size),
             "Content-Type": "application/octet-stream",
         }
         try:
             async with self._session.put(
-                f"{self._url}/agent/traces/{ref.job_id}/{ref.attempt}/{name}",
-                data=_pieces(descriptor),
+                f"{self._url}/agent/files/{ref.job_id}/{ref.attempt}/{file.kind}",
+                params={"path": file.path, "mode": file.mode},
+                data=file.pieces(),
                 headers=headers,
                 timeout=_TIMEOUT,
             ) as answer:
                 await _refuse(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"the gateway does not answer: {error!r}") from error
-
-
-async def _pieces(descriptor: int) -> AsyncIterator[bytes]:
-    offset = 0
-    while piece := await asyncio.to_thread(os.pread, descriptor, _PIECE_BYTES, offset):
-        offset += len(piece)
-        yield piece
 
 
 async def _refuse(answer: aiohttp.ClientResponse) -> None:

@@ -14,6 +14,7 @@ from chisel_agent.extract import extract
 from chisel_agent.gateway import CorruptDownload
 from chisel_agent.installer import BuildFailed
 from chisel_agent.launch import Exit, Plan
+from chisel_agent.outputs import note_before
 from chisel_agent.requirements import BadRequirements, Requirements, read_requirements
 from chisel_agent.tar import BadArchive
 from chisel_agent.variables import Surroundings, command, job_variables
@@ -81,12 +82,14 @@ class Preparation:
             gpus=gpus,
             master_port=master_port,
         )
+        cwd = _workdir(work, spec.workdir)
+        await asyncio.to_thread(note_before, folder, cwd)
         if not spec.argv:
             raise BadJob("the job has no command")
         return Plan(
             argv=command(assignment, environment.python),
             env=job_variables(assignment, around),
-            cwd=_workdir(work, spec.workdir),
+            cwd=cwd,
             time_limit_seconds=spec.time_limit_seconds,
             interrupt_grace_seconds=self._limits.interrupt_grace_seconds,
             terminate_grace_seconds=self._limits.terminate_grace_seconds,

@@ -22,6 +22,7 @@ from chisel_agent.gpus import probe_of
 from chisel_agent.identity import credentials, lock_data_dir
 from chisel_agent.installer import Installer
 from chisel_agent.launch import ColdLauncher
+from chisel_agent.outputs import Cap
 from chisel_agent.ports import Ports
 from chisel_agent.preparation import Limits, Preparation, failure
 from chisel_agent.renewal import Renewal
@@ -237,6 +238,8 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         gateway=gateway,
         preparation=preparation,
         launcher=launcher,
+        cap=Cap(files=settings.outputs_limit_files, bytes=settings.outputs_limit_bytes),
+        files_wait_seconds=settings.files_wait_seconds,
     )
     doorbell = Doorbell(data)
     stack.callback(doorbell.close)

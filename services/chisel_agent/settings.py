@@ -18,7 +18,7 @@ class AgentSettings(ServiceSettings):
     )
 
     url: str
-    """The gateway: joining, bundles and traces go through it."""
+    """The gateway: joining, bundles, traces and outputs go through it."""
     token: str = Field(default="", repr=False)
     """The join token; used until the agent has credentials of its own."""
     token_file: Path | None = None
@@ -40,6 +40,13 @@ class AgentSettings(ServiceSettings):
     """What installed requirements may take before those that no job uses give way."""
     output_limit_bytes: int = Field(default=8 << 30, ge=0)
     """What one attempt may print; 0 for no limit."""
+    outputs_limit_bytes: int = Field(default=4 << 30, ge=0)
+    """How much of what one attempt wrote into `./outputs` comes back; what is left out is said."""
+    outputs_limit_files: int = Field(default=10_000, ge=0)
+    """How many files of it."""
+    files_wait_seconds: float = Field(default=600.0, ge=0)
+    """How long the end of a job waits for its traces and outputs to be stored, as long as they get on;
+    what takes longer follows it."""
     backlog_bytes: int = Field(default=256 << 20, gt=0)
     """How far a job's output may be ahead of what was shipped before the job has to wait."""
     interrupt_grace_seconds: float = Field(default=5.0, ge=0)

@@ -9,22 +9,21 @@ import msgspec
 from aiohttp import web
 
 from chisel_gateway.calls import ask
+from chisel_gateway.files import FileDoor
 from chisel_gateway.follow import Following
 from chisel_gateway.health import Readiness
 from chisel_gateway.jobs import JobDesk, checked_digest, project_of
 from chisel_gateway.secrets import SecretDoor, SecretsWanted
 from chisel_gateway.session import Session
 from chisel_gateway.storage import StorageClient
-from chisel_shared.contract.errors import BadRequest, Forbidden, NotFound, TooLarge
+from chisel_shared.contract.errors import BadRequest, NotFound, TooLarge
 from chisel_shared.contract.frames import MAX_TEXT_BYTES, PROTOCOL
-from chisel_shared.contract.ids import Digest, JobId, ProjectId, is_digest, is_file_name, is_id
+from chisel_shared.contract.ids import Digest, JobId, ProjectId, is_digest, is_id
 from chisel_shared.contract.job import JobSpec
 from chisel_shared.contract.messages import (
-    GetAttempt,
     JoinAgent,
     ListAgents,
     ListGpus,
-    ListTraces,
     Principal,
 )
 from chisel_shared.contract.stops import Stop
@@ -80,6 +79,7 @@ class Api:
         self._storage = storage
         self._readiness = readiness
         self._describe = describe
+        self._files = FileDoor(bus=bus, desk=desk, storage=storage)
         self._secrets = SecretDoor(bus=bus)
         self._sockets: set[web.WebSocketResponse] = set()
 
@@ -199,17 +199,17 @@ class Api:
         return response
 
     async def list_traces(self, request: web.Request) -> web.Response:
-        job = await self._desk.get(request[PRINCIPAL], request.match_info["job"])
-        return as_json(await ask(self._bus, ListTraces(job_id=job.id)))
+        return as_json(await self._files.traces(request[PRINCIPAL], request.match_info["job"]))
 
     async def get_trace(self, request: web.Request) -> web.StreamResponse:
-        job = await self._desk.get(request[PRINCIPAL], request.match_info["job"])
-        name, attempt = request.match_info["name"], _number(request, "attempt", 0)
-        found = (await ask(self._bus, ListTraces(job_id=job.id))).traces
-        named = [trace for trace in found if trace.name == name and attempt in (0, trace.attempt)]
-        if not named:
-            raise NotFound(f"job {job.id} has no trace {name[:80]!r}")
-        return await self._storage.get_trace(request, max(named, key=lambda trace: trace.attempt))
+        return await self._files.trace(request, request[PRINCIPAL], _number(request, "attempt", 0))
+
+    async def list_files(self, request: web.Request) -> web.Response:
+        job, attempt = request.match_info["job"], _number(request, "attempt", 0)
+        return as_json(await self._files.outputs(request[PRINCIPAL], job, attempt))
+
+    async def get_file(self, request: web.Request) -> web.StreamResponse:
+        return await self._files.output(request, request[PRINCIPAL], _number(request, "attempt", 0))
 
     async def list_agents(self, request: web.Request) -> web.Response:
         return as_json(await ask(self._bus, ListAgents()))
@@ -234,17 +234,10 @@ class Api:
             raise NotFound("there is no such bundle")
         return await self._storage.get_bundle(request, ProjectId(project), Digest(digest))
 
-    async def agent_trace(self, request: web.Request) -> web.Response:
-        job, number, name = (request.match_info[part] for part in ("job", "attempt", "name"))
-        if not is_id(job) or not _NUMBER.fullmatch(number) or not is_file_name(name):
-            raise NotFound("there is no such attempt, or that is not a plain file name")
-        attempt = await ask(self._bus, GetAttempt(job_id=JobId(job), attempt=min(int(number), (1 << 31) - 1)))
-        if attempt.agent_id != request[PRINCIPAL].id:
-            raise Forbidden("this attempt is another agent's")
-        stored = await self._storage.put_trace(
-            request, attempt.project_id, attempt.job_id, attempt.attempt, name
-        )
-        return as_json(stored, status=201)
+    async def agent_file(self, request: web.Request) -> web.Response:
+        number = request.match_info["attempt"]
+        attempt = int(number) if _NUMBER.fullmatch(number) else 0
+        return as_json(await self._files.put(request, request[PRINCIPAL], attempt), status=201)
 
     async def agent_secrets(self, request: web.Request) -> web.Response:
         job, number = request.match_info["job"], request.match_info["attempt"]

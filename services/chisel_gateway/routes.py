@@ -5,18 +5,20 @@ from typing import Any
 
 from chisel_gateway.api import Api, BundleStored, CancelWish, Health
 from chisel_gateway.secrets import SecretsWanted, SecretVariables
+from chisel_shared.contract.files import FileMode
 from chisel_shared.contract.job import JobSpec, JobView
 from chisel_shared.contract.messages import (
     AgentCredentials,
     Agents,
     Done,
+    FileView,
     Gpus,
     Jobs,
+    Outputs,
     Secrets,
     SecretView,
     Submitted,
     Traces,
-    TraceView,
     Why,
 )
 from chisel_shared.runtime.http import Handler
@@ -56,6 +58,10 @@ _BYTES = "application/octet-stream"
 _LIMIT = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "How many; 50 if not said.")
 _UNFINISHED = Parameter("unfinished", {"type": "boolean"}, "Only jobs that have not ended.")
 _ATTEMPT = Parameter("attempt", {"type": "integer", "minimum": 1}, "Which attempt; the newest if not said.")
+_PATH = Parameter(
+    "path", {"type": "string"}, "Where it lay below its folder, parts joined by `/`.", required=True
+)
+_MODE = Parameter("mode", {"enum": list(FileMode)}, "What it is; `plain` if not said.")
 _OFFSET = Parameter("offset", {"type": "integer", "minimum": 0}, "The first byte wanted.")
 _KEY = Parameter(
     "Idempotency-Key",
@@ -177,6 +183,24 @@ def routes(api: Api) -> tuple[Route, ...]:
             parameters=(_ATTEMPT,),
         ),
         Route("GET", f"{v1}/gpus", "agents:read", api.list_gpus, "GPUs by model.", reply=Gpus),
+        Route(
+            "GET",
+            f"{v1}/jobs/{{job}}/files",
+            "jobs:read",
+            api.list_files,
+            "What a job wrote into `./outputs`, as far as it is stored.",
+            reply=Outputs,
+            parameters=(_ATTEMPT,),
+        ),
+        Route(
+            "GET",
+            f"{v1}/jobs/{{job}}/files/{{digest}}",
+            "jobs:read",
+            api.get_file,
+            "One of these files, by its sha256; of a link, the target.",
+            reply=_BYTES,
+            parameters=(_ATTEMPT,),
+        ),
         Route("GET", f"{v1}/agents", "agents:read", api.list_agents, "Every known agent.", reply=Agents),
         Route(
             "GET",
@@ -231,13 +255,13 @@ def routes(api: Api) -> tuple[Route, ...]:
         ),
         Route(
             "PUT",
-            f"{v1}/agent/traces/{{job}}/{{attempt}}/{{name}}",
+            f"{v1}/agent/files/{{job}}/{{attempt}}/{{kind}}",
             "agent:work",
-            api.agent_trace,
-            "For agents: store a trace of an attempt they hold.",
+            api.agent_file,
+            "For agents: store a trace or an output of an attempt of theirs.",
             body=_BYTES,
-            reply=TraceView,
+            reply=FileView,
             status=201,
-            parameters=(_SHA256,),
+            parameters=(_SHA256, _PATH, _MODE),
         ),
     )

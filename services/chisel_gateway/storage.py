@@ -1,7 +1,8 @@
 """The storage service's bytes: uploads and downloads passed through at the pace of the slower side."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -9,8 +10,9 @@ from aiohttp import web
 
 from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable
 from chisel_shared.contract.errors import from_code as error_from_code
+from chisel_shared.contract.files import FileKind, FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_shared.contract.messages import TraceView
+from chisel_shared.contract.messages import Files, FileView
 from chisel_shared.runtime.http import ErrorReply, body
 
 SHA256 = "X-Chisel-Sha256"
@@ -45,20 +47,31 @@ class StorageClient:
         """Pass an upload on; storage's answer is the caller's."""
         return await self._upload(request, f"/bundles/{project_id}/{digest}")
 
-    async def put_trace(
-        self, request: web.Request, project_id: ProjectId, job_id: JobId, attempt: int, name: str
-    ) -> TraceView:
-        path = f"/traces/{job_id}/{attempt}/{name}?project={project_id}"
-        return msgspec.json.decode(await self._upload(request, path), type=TraceView)
+    async def put_file(
+        self, request: web.Request, kind: FileKind, job_id: JobId, attempt: int,
+        *, project_id: ProjectId, path: str, mode: FileMode,
+    ) -> bytes:  # fmt: skip
+        query = urlencode({"path": path, "mode": mode, "project": project_id})
+        return await self._upload(request, f"/files/{job_id}/{attempt}/{kind}?{query}")
+
+    async def files(self, kind: FileKind, job_id: JobId, attempt: int) -> tuple[FileView, ...]:
+        async with self._request("GET", f"/files/{job_id}/{attempt}/{kind}") as response:
+            return msgspec.json.decode(await response.read(), type=Files).files
 
     async def get_bundle(
         self, request: web.Request, project_id: ProjectId, digest: Digest
     ) -> web.StreamResponse:
         return await self._download(request, f"/bundles/{project_id}/{digest}")
 
-    async def get_trace(self, request: web.Request, trace: TraceView) -> web.StreamResponse:
-        path = f"/traces/{trace.job_id}/{trace.attempt}/{trace.name}"
-        return await self._download(request, path, file_name=trace.name)
+    async def get_file(
+        self, request: web.Request, kind: FileKind, job_id: JobId, attempt: int, sha256: Digest,
+        *, file_name: str | None = None,
+    ) -> web.StreamResponse:  # fmt: skip
+        path = f"/files/{job_id}/{attempt}/{kind}/{sha256}"
+        headers = {"Content-Disposition": f'attachment; filename="{file_name or sha256}"'}
+        if kind is FileKind.TRACE:
+            headers["Content-Type"] = "application/json"
+        return await self._download(request, path, extra=headers)
 
     async def output(
         self, job_id: JobId, attempt: int, stream: str, offset: int
@@ -76,7 +89,7 @@ class StorageClient:
             return await response.read()
 
     async def _download(
-        self, request: web.Request, path: str, *, file_name: str | None = None
+        self, request: web.Request, path: str, *, extra: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
         headers = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
         async with self._request("GET", path, headers=headers) as stored:
@@ -84,8 +97,7 @@ class StorageClient:
                 status=stored.status,
                 headers={name: stored.headers[name] for name in _PASSED_ON if name in stored.headers},
             )
-            if file_name is not None:
-                response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
+            response.headers.update(extra or {})
             await response.prepare(request)
             async for piece in _pieces(stored):
                 await response.write(piece)

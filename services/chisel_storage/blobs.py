@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Protocol
 
 from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, TooLarge
+from chisel_shared.contract.files import FileKind
 from chisel_shared.contract.ids import Digest, JobId, ProjectId, is_digest, is_id, new_id
 
 BLOCK_BYTES = 1 << 20
 """How much is written at a time: below that, handing work to a thread costs more than the work."""
 
+_FOLDERS = {FileKind.TRACE: "traces", FileKind.OUTPUT: "files"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,11 +56,11 @@ def bundle_key(project_id: ProjectId, digest: Digest) -> str:
     return f"bundles/{project_id}/{digest[:2]}/{digest}"
 
 
-def trace_key(job_id: JobId, attempt: int, sha256: Digest) -> str:
-    """Where a trace's content lies; its name, which a user chose, is known to the database alone."""
+def file_key(kind: FileKind, job_id: JobId, attempt: int, sha256: Digest) -> str:
+    """Where a file's content lies; its name, which a user chose, is known to the database alone."""
     if not is_id(job_id) or attempt < 1 or not is_digest(sha256):
-        raise NotFound("there is no such trace")
-    return f"traces/{job_id}/{attempt}/{sha256}"
+        raise NotFound("there is no such file")
+    return f"{_FOLDERS[kind]}/{job_id}/{attempt}/{sha256}"
 
 
 def no_space(error: OSError) -> bool:

@@ -1,4 +1,4 @@
-"""The inner door: bundles, traces and archived output over HTTP, for the gateway alone.
+"""The inner door: bundles, files of jobs and archived output over HTTP, for the gateway alone.
 
 Bodies stream both ways at the pace of the slower side; the sender of an upload learns the sha256 the
 server measured. Errors are the one tree's, as JSON.
@@ -12,19 +12,16 @@ from aiohttp import web
 
 from chisel_shared.contract.bundles import MAX_BYTES as MAX_BUNDLE_BYTES
 from chisel_shared.contract.errors import BadRequest, NotFound, Unauthenticated
-from chisel_shared.contract.ids import Digest, JobId, ProjectId, is_digest, is_file_name, is_id
-from chisel_shared.contract.messages import TraceView
+from chisel_shared.contract.ids import Digest, ProjectId
 from chisel_shared.runtime.http import Handler, as_json, body, guarded
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.output import STREAMS
-from chisel_storage.blobs import BLOCK_BYTES, Blobs, bundle_key, trace_key
+from chisel_storage.blobs import BLOCK_BYTES, Blobs, bundle_key
+from chisel_storage.files import SHA256, FilesHttp, attempt_of
 from chisel_storage.outputs import DiskOutputs
 from chisel_storage.store import Store
 
 log = Log("chisel.storage.http")
-
-MAX_TRACE_BYTES = 4 << 30
-SHA256 = "X-Chisel-Sha256"
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -40,12 +37,11 @@ class StorageHttp:
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[guarded, self._authenticated])
-        bundle, trace = "/bundles/{project}/{digest}", "/traces/{job}/{attempt}/{name}"
+        bundle = "/bundles/{project}/{digest}"
         app.router.add_route("GET", "/ready", self.ready)
         app.router.add_route("PUT", bundle, self.put_bundle)
         app.router.add_route("GET", bundle, self.get_bundle)
-        app.router.add_route("PUT", trace, self.put_trace)
-        app.router.add_route("GET", trace, self.get_trace)
+        FilesHttp(blobs=self._blobs, store=self._store).add_to(app)
         app.router.add_route("GET", "/outputs/{job}/{attempt}/{stream}", self.get_output)
         return app
 
@@ -75,34 +71,8 @@ class StorageHttp:
             raise NotFound(f"there is no bundle {digest} in this project")
         return web.FileResponse(path, headers={SHA256: digest, "Content-Type": "application/gzip"})
 
-    async def put_trace(self, request: web.Request) -> web.Response:
-        job, attempt = _attempt(request)
-        name, project = request.match_info["name"], ProjectId(request.query.get("project", ""))
-        digest = Digest(request.headers.get(SHA256, ""))
-        if not is_file_name(name) or not is_id(project):
-            raise BadRequest("a trace needs a plain file name and a project")
-        if not is_digest(digest):
-            raise BadRequest(f"{SHA256} must be the trace's sha256 in lower-case hexadecimal digits")
-        key = trace_key(job, attempt, digest)
-        blob = await self._blobs.put(key, body(request), limit_bytes=MAX_TRACE_BYTES, sha256=digest)
-        trace = TraceView(
-            job_id=job, attempt=attempt, name=name, size_bytes=blob.size_bytes, sha256=blob.sha256
-        )
-        await self._store.put_trace(trace, project)
-        log.info("trace_stored", job_id=job, attempt=attempt, name=name, size_bytes=blob.size_bytes)
-        return as_json(trace, status=201)
-
-    async def get_trace(self, request: web.Request) -> web.StreamResponse:
-        job, attempt = _attempt(request)
-        name = request.match_info["name"]
-        trace = await self._store.trace(job, attempt, name) if is_file_name(name) else None
-        path = self._blobs.find(trace_key(job, attempt, trace.sha256)) if trace else None
-        if trace is None or path is None:
-            raise NotFound(f"attempt {attempt} of job {job} has no trace of that name")
-        return web.FileResponse(path, headers={SHA256: trace.sha256, "Content-Type": "application/json"})
-
     async def get_output(self, request: web.Request) -> web.StreamResponse:
-        job, attempt = _attempt(request)
+        job, attempt = attempt_of(request)
         stream, start = request.match_info["stream"], request.query.get("offset", "0")
         if stream not in STREAMS or not _NUMBER.fullmatch(start):
             raise BadRequest("output is stdout or stderr, from a number of bytes on")
@@ -126,10 +96,3 @@ class StorageHttp:
                     left -= len(data)
         await response.write_eof()
         return response
-
-
-def _attempt(request: web.Request) -> tuple[JobId, int]:
-    job, attempt = request.match_info["job"], request.match_info["attempt"]
-    if not is_id(job) or not _NUMBER.fullmatch(attempt) or not 1 <= int(attempt) < 1 << 31:
-        raise NotFound("there is no such attempt")
-    return JobId(job), int(attempt)

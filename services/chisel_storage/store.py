@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from chisel_shared.contract.files import FileKind, FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_shared.contract.messages import TraceView
+from chisel_shared.contract.messages import FileView, TraceView
 from chisel_shared.runtime.db import Connection, Database
 
 SCHEMA = "storage"
@@ -55,20 +56,23 @@ class Store:
 
         return await self._database.run(work)
 
-    async def put_trace(self, trace: TraceView, project_id: ProjectId) -> None:
+    async def put_file(self, file: FileView, kind: FileKind, project_id: ProjectId) -> None:
         """Of two uploads under one name the later counts: an agent repeats what it is not sure of."""
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                "insert into traces (job_id, attempt, name, project_id, size_bytes, sha256)"
-                " values ($1, $2, $3, $4, $5, $6) on conflict (job_id, attempt, name)"
-                " do update set size_bytes = excluded.size_bytes, sha256 = excluded.sha256",
-                trace.job_id,
-                trace.attempt,
-                trace.name,
+                "insert into files (job_id, attempt, kind, path, mode, project_id, size_bytes, sha256)"
+                " values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (job_id, attempt, kind, path)"
+                " do update set mode = excluded.mode, size_bytes = excluded.size_bytes,"
+                " sha256 = excluded.sha256",
+                file.job_id,
+                file.attempt,
+                kind,
+                file.path,
+                file.mode,
                 project_id,
-                trace.size_bytes,
-                trace.sha256,
+                file.size_bytes,
+                file.sha256,
             )
 
         await self._database.run(work)
@@ -76,24 +80,25 @@ class Store:
     async def traces(self, job_id: JobId) -> tuple[TraceView, ...]:
         async def work(connection: Connection) -> tuple[TraceView, ...]:
             rows = await connection.fetch(
-                "select job_id, attempt, name, size_bytes, sha256 from traces"
-                ' where job_id = $1 order by attempt, name collate "C"',
+                "select job_id, attempt, path as name, size_bytes, sha256 from files"
+                ' where job_id = $1 and kind = $2 order by attempt, path collate "C"',
                 job_id,
+                FileKind.TRACE,
             )
             return tuple(TraceView(**dict(row)) for row in rows)
 
         return await self._database.run(work)
 
-    async def trace(self, job_id: JobId, attempt: int, name: str) -> TraceView | None:
-        async def work(connection: Connection) -> TraceView | None:
-            row = await connection.fetchrow(
-                "select job_id, attempt, name, size_bytes, sha256 from traces"
-                " where job_id = $1 and attempt = $2 and name = $3",
+    async def files(self, job_id: JobId, attempt: int, kind: FileKind) -> tuple[FileView, ...]:
+        async def work(connection: Connection) -> tuple[FileView, ...]:
+            rows = await connection.fetch(
+                "select job_id, attempt, path, mode, size_bytes, sha256 from files"
+                ' where job_id = $1 and attempt = $2 and kind = $3 order by path collate "C"',
                 job_id,
                 attempt,
-                name,
+                kind,
             )
-            return TraceView(**dict(row)) if row else None
+            return tuple(FileView(**{**row, "mode": FileMode(row["mode"])}) for row in rows)
 
         return await self._database.run(work)
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from chisel_agent.outgoing import Outgoing
 from chisel_agent.traces import TraceUploads
-from chisel_shared.contract.ids import Digest, JobId, new_id
+from chisel_shared.contract.ids import JobId, new_id
 from chisel_shared.contract.messages import AttemptRef
 
 
@@ -11,8 +12,8 @@ class Store:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    async def store_trace(self, ref: AttemptRef, name: str, descriptor: int, digest: Digest) -> None:
-        self.names.append(name)
+    async def store_file(self, ref: AttemptRef, file: Outgoing) -> None:
+        self.names.append(file.path)
 
 
 async def test_a_trace_that_is_being_written_is_not_looked_at(tmp_path: Path) -> None:

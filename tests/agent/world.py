@@ -65,11 +65,14 @@ def pack(files: Mapping[str, str | bytes]) -> tuple[Digest, bytes]:
 
 @dataclass
 class FakeGateway:
-    """Serves joining and bundles, takes traces. `refuse` answers everything with 503 while set."""
+    """Serves joining and bundles, takes traces and outputs. `refuse` answers everything with 503 while
+    set, `refuse_after` from so many files on."""
 
     credentials: AgentCredentials
     bundles: dict[str, bytes] = field(default_factory=dict)
     traces: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
+    outputs: dict[tuple[str, int], dict[str, tuple[str, bytes]]] = field(default_factory=dict)
+    refuse_after: int | None = None
     asked: list[str] = field(default_factory=list)
     refuse: bool = False
     stall: asyncio.Event | None = None
@@ -85,7 +88,7 @@ class FakeGateway:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/api/v1/agents/join", self._join)
         app.router.add_get("/api/v1/agent/bundles/{project}/{digest}", self._bundle)
-        app.router.add_put("/api/v1/agent/traces/{job}/{attempt}/{name}", self._trace)
+        app.router.add_put("/api/v1/agent/files/{job}/{attempt}/{kind}", self._file)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -117,12 +120,20 @@ class FakeGateway:
             return web.json_response(problem, status=404)
         return web.Response(body=data)
 
-    async def _trace(self, request: web.Request) -> web.Response:
+    async def _file(self, request: web.Request) -> web.Response:
         self._check(request)
+        if self.refuse_after is not None:
+            self.refuse_after -= 1
+            if self.refuse_after < 0:
+                raise web.HTTPServiceUnavailable(text="away")
         data = await request.read()
         assert hashlib.sha256(data).hexdigest() == request.headers["X-Chisel-Sha256"]
-        where = request.match_info
-        self.traces[(where["job"], int(where["attempt"]), where["name"])] = data
+        where, path = request.match_info, request.query["path"]
+        if where["kind"] == "trace":
+            self.traces[(where["job"], int(where["attempt"]), path)] = data
+        else:
+            files = self.outputs.setdefault((where["job"], int(where["attempt"])), {})
+            files[path] = (request.query["mode"], data)
         return web.Response(status=201)
 
 

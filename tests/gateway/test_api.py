@@ -19,8 +19,8 @@ from chisel_gateway.routes import Route, routes
 from chisel_gateway.service import Gateway
 from chisel_gateway.settings import Settings
 from chisel_shared.contract.ids import Digest, JobId
-from chisel_shared.contract.job import JobSpec, JobState, JobView
-from chisel_shared.contract.messages import TraceView
+from chisel_shared.contract.job import EndReason, JobEnd, JobSpec, JobState, JobView
+from chisel_shared.contract.messages import Outputs, TraceView
 from tests.gateway.backend import AGENT, OTHER_AGENT, PRINCIPALS, STRANGER, USER, Backend
 from tests.gateway.conftest import Http
 from tests.support.storage import PROJECT, RunningStorage
@@ -43,6 +43,7 @@ def concrete(path: str) -> str:
         "job": JOB,
         "attempt": "1",
         "name": "t.json",
+        "kind": "trace",
         "stream": "stdout",
     }
     return re.sub(r"\{(\w+)\}", lambda m: values[m[1]], path)
@@ -232,7 +233,7 @@ async def test_an_agent_joins_fetches_bundles_and_stores_traces_of_its_own_attem
     assert (await asked(http(AGENT), "GET", bundle.replace(PROJECT, "project-2")))[0] == 404
     backend.put(view(attempt=1))
     backend.add(JOB, 1, PRINCIPALS[AGENT].id)  # type: ignore[arg-type]
-    trace = f"/api/v1/agent/traces/{JOB}/1/train.json"
+    trace = f"/api/v1/agent/files/{JOB}/1/trace?path=train.json"
     digest = {"X-Chisel-Sha256": SHA256}
     put = await asked(http(AGENT), "PUT", trace, data=BytesIO(DATA), headers=digest)
     assert (put[0], put[1]["size_bytes"]) == (201, len(DATA))
@@ -242,8 +243,9 @@ async def test_an_agent_joins_fetches_bundles_and_stores_traces_of_its_own_attem
         (trace, {}, 400),
         (trace, {"X-Chisel-Sha256": "0" * 64}, 400),
         (trace.replace("/1/", "/2/"), digest, 404),
-        (trace.replace("train.json", ".hidden"), digest, 404),
-        (trace.replace("train.json", "..%2Fx"), digest, 404),
+        (trace.replace("/trace?", "/log?"), digest, 404),
+        (trace.replace("train.json", ".hidden"), digest, 400),
+        (trace.replace("train.json", "..%2Fx"), digest, 400),
     ):
         assert (await asked(http(AGENT), "PUT", path, data=b"x", headers=headers))[0] == status
     listed = await asked(http(), "GET", f"/api/v1/jobs/{JOB}/traces")
@@ -255,6 +257,34 @@ async def test_an_agent_joins_fetches_bundles_and_stores_traces_of_its_own_attem
     async with http().get(f"/api/v1/jobs/{JOB}/traces/train.json?attempt=1") as whole:
         assert (await whole.read(), whole.headers["X-Chisel-Sha256"]) == (DATA, SHA256)
     assert (await asked(http(STRANGER), "GET", f"/api/v1/jobs/{JOB}/traces"))[0] == 404
+
+
+async def test_outputs_of_a_job_are_listed_and_fetched_by_their_digest(http: Http, backend: Backend) -> None:
+    files = f"/api/v1/jobs/{JOB}/files"
+    backend.put(view())
+    before = await asked(http(), "GET", files)
+    assert (before[0], before[1]["ended"], before[1]["files"]) == (200, False, [])
+    end = JobEnd(reason=EndReason.EXIT, exit_code=0, outputs=2, outputs_left_out="a pipe")
+    backend.put(view(attempt=1, end=end))
+    backend.add(JOB, 1, PRINCIPALS[AGENT].id)  # type: ignore[arg-type]
+    put = f"/api/v1/agent/files/{JOB}/1/output?path=deep%2Fmodel%20%C3%A9.bin&mode=executable"
+    digest = {"X-Chisel-Sha256": SHA256}
+    assert (await asked(http(AGENT), "PUT", put, data=BytesIO(DATA), headers=digest))[0] == 201
+    assert (await asked(http(OTHER_AGENT), "PUT", put, data=b"x", headers=digest))[0] == 403
+    for wrong in ("path=..%2Fx", "path=%2Fx", "path=a%2F%2Fb", ""):
+        path = f"{put.partition('?')[0]}?{wrong}"
+        assert (await asked(http(AGENT), "PUT", path, data=b"x", headers=digest))[0] == 400
+    listed = msgspec.convert((await asked(http(), "GET", files))[1], Outputs)
+    assert (listed.ended, listed.count, listed.left_out) == (True, 2, "a pipe")
+    (file,) = listed.files
+    assert (file.path, file.mode, file.sha256) == ("deep/model é.bin", "executable", SHA256)
+    async with http().get(f"{files}/{SHA256}", headers={"Range": "bytes=5-9"}) as part:
+        assert (part.status, await part.read()) == (206, DATA[5:10])
+        assert part.headers["Content-Disposition"].startswith("attachment")
+    for path in (f"{files}/{SHA256}?attempt=2", f"{files}/{'0' * 64}", f"{files}/model.bin"):
+        assert (await asked(http(), "GET", path))[0] == 404
+    for path in (files, f"{files}/{SHA256}"):
+        assert (await asked(http(STRANGER), "GET", path))[0] == 404
 
 
 async def test_garbage_on_the_port_is_no_event(gateway: Gateway) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, TooLarge
+from chisel_shared.contract.files import FileKind
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_storage.blobs import DiskBlobs, bundle_key, trace_key
+from chisel_storage.blobs import DiskBlobs, bundle_key, file_key
 
 DATA = random.Random(1).randbytes(3_500_000)
 SHA256 = Digest(hashlib.sha256(DATA).hexdigest())
@@ -124,4 +125,4 @@ def test_only_ids_and_digests_become_paths(project: str, digest: str) -> None:
     with pytest.raises(NotFound):
         bundle_key(ProjectId(project), Digest(digest))
     with pytest.raises(NotFound):
-        trace_key(JobId(project), 1, Digest(digest))
+        file_key(FileKind.OUTPUT, JobId(project), 1, Digest(digest))

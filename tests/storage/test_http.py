@@ -6,10 +6,11 @@ import random
 from io import BytesIO
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chisel_shared.contract.ids import Digest, JobId
-from chisel_shared.contract.messages import HasBundle, ListTraces
+from chisel_shared.contract.messages import Files, HasBundle, ListTraces
 from chisel_shared.runtime.bus import NatsBus
 from chisel_storage import http as module
 from chisel_storage.service import sole_owner
@@ -82,7 +83,7 @@ async def test_traces_are_listed_and_the_later_upload_counts(storage: RunningSto
         for attempt, name, data in ((1, "b.json", b"one"), (1, "a.json", b"two"), (2, "b.json", b"x" * 3)):
             for content in (b"earlier", data):
                 put = await http.put(
-                    f"/traces/{job}/{attempt}/{name}?project={PROJECT}",
+                    f"/files/{job}/{attempt}/trace?path={name}&project={PROJECT}",
                     data=content,
                     headers={"X-Chisel-Sha256": hashlib.sha256(content).hexdigest()},
                 )
@@ -93,18 +94,64 @@ async def test_traces_are_listed_and_the_later_upload_counts(storage: RunningSto
             (1, "b.json", 3),
             (2, "b.json", 3),
         ]
-        assert await (await http.get(f"/traces/{job}/1/a.json")).read() == b"two"
-        assert (await http.get(f"/traces/{job}/3/a.json")).status == 404
-        for name, query, digest in (
-            ("..%2Fx", f"?project={PROJECT}", SHA256),
-            (".hidden", f"?project={PROJECT}", SHA256),
-            ("a.json", "", SHA256),
-            ("a.json", f"?project={PROJECT}", "abc"),
+        assert await (await http.get(f"/files/{job}/1/trace/{listed[0].sha256}")).read() == b"two"
+        for other in (
+            f"/files/{job}/3/trace/{listed[0].sha256}",
+            f"/files/{job}/1/output/{listed[0].sha256}",
+        ):
+            assert (await http.get(other)).status == 404
+
+
+async def test_outputs_keep_their_paths_and_modes(storage: RunningStorage, bus: NatsBus) -> None:
+    job = JobId("job-3")
+    async with storage.http() as http:
+        for path, mode, content in (
+            ("b/é #?&%2e.txt", "plain", b"two"),
+            ("run", "executable", b"two"),
+            ("a", "link", b"run"),
+            ("b/é #?&%2e.txt", "plain", b""),
         ):
             put = await http.put(
-                f"/traces/{job}/1/{name}{query}", data=BytesIO(DATA), headers={"X-Chisel-Sha256": digest}
+                f"/files/{job}/1/output",
+                params={"path": path, "mode": mode, "project": PROJECT},
+                data=content,
+                headers={"X-Chisel-Sha256": hashlib.sha256(content).hexdigest()},
             )
-            assert put.status == 400
+            assert put.status == 201
+        files = msgspec.json.decode(await (await http.get(f"/files/{job}/1/output")).read(), type=Files).files
+        assert [(file.path, file.mode, file.size_bytes) for file in files] == [
+            ("a", "link", 3),
+            ("b/é #?&%2e.txt", "plain", 0),
+            ("run", "executable", 3),
+        ]
+        part = await http.get(f"/files/{job}/1/output/{files[2].sha256}", headers={"Range": "bytes=1-"})
+        assert (part.status, await part.read()) == (206, b"wo")
+        assert (await (await http.get(f"/files/{job}/2/output")).json()) == {"files": []}
+        assert (await bus.request(ListTraces(job_id=job))).traces == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "digest"),
+    [
+        ("trace", {"path": "../x", "project": PROJECT}, SHA256),
+        ("trace", {"path": ".hidden", "project": PROJECT}, SHA256),
+        ("trace", {"path": "folder/x.json", "project": PROJECT}, SHA256),
+        ("trace", {"path": "a.json"}, SHA256),
+        ("trace", {"path": "a.json", "project": PROJECT}, "abc"),
+        ("output", {"path": "", "project": PROJECT}, SHA256),
+        ("output", {"path": "/etc/passwd", "project": PROJECT}, SHA256),
+        ("output", {"path": "a/../../x", "project": PROJECT}, SHA256),
+        ("output", {"path": "a", "project": PROJECT, "mode": "device"}, SHA256),
+    ],
+)
+async def test_a_file_with_a_path_that_is_none_is_refused(
+    storage: RunningStorage, kind: str, query: dict[str, str], digest: str
+) -> None:
+    async with storage.http() as http:
+        headers = {"X-Chisel-Sha256": digest}
+        put = await http.put(f"/files/job-4/1/{kind}", params=query, data=BytesIO(DATA), headers=headers)
+        assert put.status == 400
+        assert (await (await http.get(f"/files/job-4/1/{kind}")).json()) == {"files": []}
 
 
 async def test_archived_output_is_served_from_an_offset_up_to_what_is_recorded(

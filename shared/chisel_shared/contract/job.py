@@ -147,7 +147,8 @@ class EndReason(StrEnum):
 
 
 class JobEnd(msgspec.Struct, frozen=True):
-    """How an attempt ended: its totals, and how many trace files it saved."""
+    """How an attempt ended: its totals, how many trace files it saved, and what it wrote into `./outputs`
+    that comes back. `outputs_left_out` says what does not, a line for each reason."""
 
     reason: EndReason
     exit_code: int | None = None
@@ -158,6 +159,9 @@ class JobEnd(msgspec.Struct, frozen=True):
     stdout_sha256: str = ""
     stderr_sha256: str = ""
     traces: int = 0
+    outputs: int = 0
+    outputs_bytes: int = 0
+    outputs_left_out: str = ""
 
 
 _END_EVENTS = {

@@ -57,8 +57,11 @@ from chisel_shared.contract.messages.queue import Neighbour as Neighbour
 from chisel_shared.contract.messages.queue import Why as Why
 from chisel_shared.contract.messages.queue import WhyJob as WhyJob
 from chisel_shared.contract.messages.storage import BundlePresence as BundlePresence
+from chisel_shared.contract.messages.storage import Files as Files
+from chisel_shared.contract.messages.storage import FileView as FileView
 from chisel_shared.contract.messages.storage import HasBundle as HasBundle
 from chisel_shared.contract.messages.storage import ListTraces as ListTraces
+from chisel_shared.contract.messages.storage import Outputs as Outputs
 from chisel_shared.contract.messages.storage import Traces as Traces
 from chisel_shared.contract.messages.storage import TraceView as TraceView
 from chisel_shared.contract.subjects import MESSAGES as MESSAGES

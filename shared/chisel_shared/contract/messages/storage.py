@@ -2,8 +2,38 @@
 
 import msgspec
 
+from chisel_shared.contract.files import FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
 from chisel_shared.contract.subjects import Request, said_on
+
+
+class FileView(msgspec.Struct, frozen=True):
+    """A stored file of an attempt. `path` is relative to the folder it came from, parts joined by `/`."""
+
+    job_id: JobId
+    attempt: int
+    path: str
+    mode: FileMode
+    size_bytes: int
+    sha256: Digest
+
+
+class Files(msgspec.Struct, frozen=True):
+    """By path. Too long for the bus: it travels by HTTP."""
+
+    files: tuple[FileView, ...]
+
+
+class Outputs(msgspec.Struct, frozen=True):
+    """What an attempt wrote into `./outputs`. `count` is how many files there will be: right after the
+    end some may still be on their way. `left_out` says what will not come, a line for each reason."""
+
+    job_id: JobId
+    attempt: int
+    ended: bool
+    count: int
+    left_out: str
+    files: tuple[FileView, ...]
 
 
 class TraceView(msgspec.Struct, frozen=True):

@@ -1,0 +1,72 @@
+"""All files that one attempt leaves behind: traces while it runs, outputs at its end."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from chisel_agent.outputs import Cap, Outputs
+from chisel_agent.traces import TraceUploads
+from chisel_agent.uploads import FileStore
+from chisel_shared.contract.messages import AttemptRef
+from chisel_shared.runtime.logs import Log
+
+log = Log("chisel.agent.files")
+
+_STALL_SECONDS = 60.0
+"""The end of a job waits for its files while they get on; after so long without a byte, they follow it."""
+_LOOK_SECONDS = 1.0
+
+
+class JobFiles:
+    """`wait_seconds`: how long the end of a job waits for its files at most."""
+
+    def __init__(
+        self, *, store: FileStore, ref: AttemptRef, folder: Path, cap: Cap, wait_seconds: float
+    ) -> None:
+        self.traces = TraceUploads(store=store, ref=ref, folder=folder)
+        self.outputs = Outputs(store=store, ref=ref, folder=folder, cap=cap)
+        self._wait_seconds = wait_seconds
+
+    async def at_the_end(self) -> None:
+        """Collect what the job left and store it, within bounds; `upload_all` stores the rest."""
+        await self.outputs.collect()
+        if not await _while_it_moves(self._upload(), self._moved, self._wait_seconds):
+            log.warning("files_late")
+
+    async def upload_all(self) -> None:
+        """Return when every file is stored or refused, however long that takes."""
+        await self._upload()
+        await self.outputs.drop()
+
+    async def _upload(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.traces.upload_all(), name="upload traces")
+            tasks.create_task(self.outputs.upload_all(), name="upload outputs")
+
+    def _moved(self) -> int:
+        return self.traces.moved_bytes + self.outputs.moved_bytes
+
+
+async def _while_it_moves(
+    work: Coroutine[None, None, None], moved: Callable[[], int], limit_seconds: float
+) -> bool:
+    """Await `work` while `moved()` grows; False when it was given up."""
+    clock = asyncio.get_running_loop().time
+    working = asyncio.create_task(work, name="last files")
+    began = moved_at = clock()
+    seen = moved()
+    try:
+        while not working.done():
+            now = clock()
+            if moved() != seen:
+                seen, moved_at = moved(), now
+            if now - moved_at > _STALL_SECONDS or now - began > limit_seconds:
+                return False
+            await asyncio.wait({working}, timeout=_LOOK_SECONDS)
+        working.result()
+        return True
+    finally:
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(working, return_exceptions=True)
