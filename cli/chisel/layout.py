@@ -17,7 +17,7 @@ class BadInput(BadRequest):
 
 class Layout(NamedTuple):
     """`root` is a path of this machine; the others are POSIX paths, `script` relative to `workdir`,
-    `workdir` and `requirements` relative to `root`."""
+    `workdir` and `requirements` relative to `root`. `script` is empty for a module or code."""
 
     root: str
     script: str
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     requirements: str | None
 
 
-def locate(script: str, *, upload_dir: str = ".", requirements: str | None = None) -> Layout:
+def locate(script: str | None, *, upload_dir: str = ".", requirements: str | None = None) -> Layout:
     """Find the parts of a job on this machine.
 
     The job works where the user is when that is below `upload_dir`, otherwise in its root.
@@ -35,6 +35,19 @@ def locate(script: str, *, upload_dir: str = ".", requirements: str | None = Non
     root = os.path.abspath(upload_dir)
     if not os.path.isdir(root):
         raise BadInput(f"the upload directory {root} {_is_not(root, 'a directory')}")
+    found = None if script is None else _script(root, script)
+    workdir = relative_to(root, os.getcwd()) or "."
+    if excluded_part(workdir):
+        workdir = "."
+    return Layout(
+        root=root,
+        script="" if found is None else os.path.relpath(found, workdir).replace(os.sep, "/"),
+        workdir=workdir,
+        requirements=_requirements(root, requirements),
+    )
+
+
+def _script(root: str, script: str) -> str:
     wanted = os.path.abspath(script)
     if not os.path.isfile(wanted):
         raise BadInput(f"the script {wanted} {_is_not(wanted, 'a file')}")
@@ -42,15 +55,7 @@ def locate(script: str, *, upload_dir: str = ".", requirements: str | None = Non
     if found is None:
         raise AssertionError(f"Script {wanted} is not inside upload_dir {root}")
     _must_travel(wanted, found)
-    workdir = relative_to(root, os.getcwd()) or "."
-    if excluded_part(workdir):
-        workdir = "."
-    return Layout(
-        root=root,
-        script=os.path.relpath(found, workdir).replace(os.sep, "/"),
-        workdir=workdir,
-        requirements=_requirements(root, requirements),
-    )
+    return found
 
 
 def relative_to(root: str, path: str) -> str | None:

@@ -93,8 +93,8 @@ def execute(command: "Command", values: dict[str, object]) -> int:
 
 def _guarded(function: object, values: dict[str, object]) -> int:
     """Call a command; what it cannot do becomes a sentence and an exit status."""
-    from chisel.cli.arguments import UsageError
     from chisel.cli.render import Screen
+    from chisel.cli.values import UsageError
     from chisel_shared.contract.errors import ChiselError
 
     assert callable(function)

@@ -1,29 +1,33 @@
 """`chisel python -i`: the four things a job needs, asked for on the terminal, Enter for the default."""
 
-import os
 import sys
 
-from chisel.cli.arguments import Run, UsageError, gpu_count
+from chisel.cli import wording
+from chisel.cli.arguments import Run
+from chisel.cli.choices import Choices
 from chisel.cli.render import Screen
+from chisel.cli.values import UsageError, gpu
 from chisel.layout import DEFAULT_REQUIREMENTS
 
 
-def ask(run: Run, screen: Screen) -> Run:
-    """`run` with every option answered; what was given on the command line is the default."""
+def ask(run: Run, choices: Choices, screen: Screen) -> Choices:
+    """`choices` with every question answered; what was chosen before is the default."""
     if not (sys.stdin.isatty() and screen.is_terminal):
         raise UsageError("--interactive needs a terminal to ask on")
-    stem = os.path.splitext(os.path.basename(run.script))[0]
-    app_name = _line(screen, "App name", run.app_name or stem)
-    upload_dir = _line(screen, "Upload directory", run.upload_dir or ".")
-    wanted = _line(screen, "Requirements file", run.requirements or DEFAULT_REQUIREMENTS)
-    requirements = run.requirements if wanted == DEFAULT_REQUIREMENTS else wanted
-    gpu = None
-    while gpu is None:
+    app_name = choices.text("app_name") or wording.default_name(run.how, run.script)
+    requirements = choices.text("requirements")
+    answers: dict[str, object] = {
+        "app_name": _line(screen, "App name", app_name),
+        "upload_dir": _line(screen, "Upload directory", choices.text("upload_dir") or "."),
+    }
+    wanted = _line(screen, "Requirements file", requirements or DEFAULT_REQUIREMENTS)
+    answers["requirements"] = requirements if wanted == DEFAULT_REQUIREMENTS else wanted
+    while "gpu" not in answers:
         try:
-            gpu = gpu_count(_line(screen, "GPUs (1, 2, 4 or 8)", str(run.gpu or 1)))
+            answers["gpu"] = gpu(_line(screen, "GPUs (1, 2, 4 or 8)", str(choices.whole("gpu", 1))))
         except UsageError as error:
             screen.error(str(error))
-    return run._replace(app_name=app_name, upload_dir=upload_dir, requirements=requirements, gpu=gpu)
+    return choices.replace(**answers)
 
 
 def _line(screen: Screen, question: str, default: str) -> str:

@@ -30,7 +30,8 @@ class CannotWrite(UserError):
 class Screen:
     """Knows what the terminal shows last, so that lines of ours never continue one of the script's."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._shared = [os.isatty(descriptor) for descriptor in (1, 2)]
         self._half_line = False
         self._held: list[str] = []
@@ -45,6 +46,8 @@ class Screen:
     def say(self, text: str, *, last: bool = False) -> None:
         """Lines of ours about what goes on. In a file they wait until the script's line is complete,
         unless they are the last ones; a terminal shows them at once, on a line of their own."""
+        if self._quiet:
+            return
         self._end_bar()
         if self._half_line and not self.is_terminal and not last:
             self._held.append(text)
@@ -55,7 +58,8 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A line of ours that says itself whose it is."""
-        self._write(f"{text}\n", dim=True)
+        if not self._quiet:
+            self._write(f"{text}\n", dim=True)
 
     def error(self, text: str) -> None:
         """What could not be done, whose fault it was and what to do."""

@@ -5,34 +5,40 @@ from typing import TYPE_CHECKING
 
 from chisel import settings
 from chisel.cli import wording
-from chisel.cli.arguments import parse
+from chisel.cli.arguments import Run, parse
 from chisel.cli.backend import connect
+from chisel.cli.choices import Choices, choose
 from chisel.cli.render import Screen
-from chisel.layout import locate
+from chisel.layout import Layout, locate
 from chisel_shared.contract.gpus import gpu_type
 
 if TYPE_CHECKING:
     from chisel.bundle import Tree
+    from chisel_shared.contract.ids import Digest
+    from chisel_shared.contract.job import JobSpec
 
 
 def run(words: list[str]) -> int:
     """Carry out the command line `words`."""
     asked = parse(words)
-    screen = Screen()
-    if asked.taken:
-        screen.note(f"chisel took {' '.join(asked.taken)}; use -- to pass it to the script")
-    if asked.interactive:
+    choices = choose(asked)
+    screen = Screen(quiet=choices.flag("quiet"))
+    _tell_arguments(screen, asked)
+    if choices.flag("interactive"):
         from chisel.cli.prompt import ask
 
-        asked = ask(asked, screen)
-    layout = locate(asked.script, upload_dir=asked.upload_dir or ".", requirements=asked.requirements)
+        choices = ask(asked, choices, screen)
+    layout = locate(
+        None if asked.how else asked.script,
+        upload_dir=choices.text("upload_dir") or ".",
+        requirements=choices.text("requirements"),
+    )
     client = connect(screen, announced=True)
 
     from chisel.bundle import pack, walk
     from chisel.cli.interrupts import Interrupts
     from chisel.cli.watch import Watch
     from chisel.following import Submission
-    from chisel_shared.contract.job import JobSpec
 
     interrupts = Interrupts()
     following = client.connect(wake=interrupts.wake)
@@ -40,17 +46,35 @@ def run(words: list[str]) -> int:
     tree = walk(layout.root, without=settings.local_folder())
     _tell_packing(screen, tree)
     with pack(layout.root, tree) as bundle, interrupts:
-        spec = JobSpec(
-            app_name=asked.app_name or os.path.splitext(os.path.basename(asked.script))[0],
-            argv=("python", layout.script, *asked.script_args),
-            gpu=gpu_type(asked.gpu or 1).value,
-            bundle=bundle.digest,
-            workdir=layout.workdir,
-            requirements=layout.requirements,
-        )
+        spec = _spec(asked, choices, layout, bundle.digest)
         following.submit(Submission(spec, bundle, os.urandom(16).hex()))
         watch = Watch(following=following, screen=screen, interrupts=interrupts, cancels=True)
         return watch.run()
+
+
+def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest") -> "JobSpec":
+    from chisel_shared.contract.job import JobSpec
+
+    target = (asked.how, asked.script) if asked.how else (layout.script,)
+    return JobSpec(
+        app_name=choices.text("app_name") or wording.default_name(asked.how, asked.script),
+        argv=("python", *asked.interpreter, *target, *asked.script_args),
+        gpu=gpu_type(choices.whole("gpu", 1)).value,
+        bundle=bundle,
+        workdir=layout.workdir,
+        requirements=layout.requirements,
+        priority=choices.whole("priority", 0),
+        retries=choices.whole("retries", 0),
+        time_limit_seconds=choices.number("time_limit"),
+    )
+
+
+def _tell_arguments(screen: Screen, asked: Run) -> None:
+    if asked.taken:
+        screen.note(f"chisel took {' '.join(asked.taken)}; use -- to pass it to the script")
+    if asked.passed_on:
+        names = " and ".join(asked.passed_on)
+        screen.note(f"chisel left {names} to the script; put it before the script to give it to chisel")
 
 
 def _tell_packing(screen: Screen, tree: "Tree") -> None:

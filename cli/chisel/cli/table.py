@@ -13,13 +13,22 @@ class Argument(NamedTuple):
 
 
 class Option(NamedTuple):
-    """`names[0]` is the long one. Without a `metavar` it is a switch. `number`: the value is a count."""
+    """`names[0]` is the long one. Without a `metavar` it is a switch. `number`: the value is a count.
+
+    The rest is for options of `chisel python`. `kind`: who reads the value, of `values.READERS`. `many`:
+    it may be given again and again. `leading`: names that are ours before the script only, because
+    scripts have options of that name. `layered`: the environment and configuration files may give it.
+    """
 
     names: tuple[str, ...]
     help: str
     metavar: str = ""
     number: bool = False
     default: int | str | None = None
+    kind: str = "text"
+    many: bool = False
+    leading: tuple[str, ...] = ()
+    layered: bool = False
 
     @property
     def key(self) -> str:
@@ -45,12 +54,49 @@ JOB = Argument("job", "A job's id, the beginning of one, or @last.")
 AS_JSON = Option(("--json",), "Print JSON.")
 
 RUN_OPTIONS = (
-    Option(("--app-name", "-a"), "Job name for tracking; the script's name without this.", "NAME"),
-    Option(("--upload-dir", "-d"), "Directory to upload; the current one without this.", "DIR"),
-    Option(("--requirements", "-r"), "Requirements file; requirements.txt without this.", "FILE"),
-    Option(("--gpu", "-g"), "How many GPUs: 1, 2, 4 or 8; 1 without this.", "COUNT"),
-    Option(("--interactive", "-i"), "Ask for these on the terminal."),
-)
+    Option(
+        ("--app-name", "-a", "--name"), "Job name for tracking; the script's name without this.", "NAME",
+        leading=("--name",), layered=True,
+    ),
+    Option(
+        ("--upload-dir", "-d"), "Directory to upload; the current one without this.", "DIR", layered=True
+    ),
+    Option(
+        ("--requirements", "-r"), "Requirements file; requirements.txt without this.", "FILE", layered=True
+    ),
+    Option(
+        ("--gpu", "-g"), "How many GPUs: 1, 2, 4 or 8; 1 without this.", "COUNT", kind="gpu", layered=True
+    ),
+    Option(("--interactive", "-i"), "Ask for these on the terminal.", layered=True),
+    Option(("--detach",), "Submit the job, print its id and leave.", layered=True),
+    Option(
+        ("--time-limit",), "End the job after so long, as 1h30m or HH:MM:SS.", "TIME",
+        kind="duration", layered=True,
+    ),
+    Option(
+        ("--retries",), "Run it again so many times when its machine is lost; 0 without this.", "COUNT",
+        kind="count", layered=True,
+    ),
+    Option(
+        ("--priority",), "Among your own jobs, higher ones start first; 0 without this.", "NUMBER",
+        kind="integer", layered=True,
+    ),
+    Option(
+        ("--on-interrupt",), "What Ctrl-C means: ask, cancel or detach; ask without this.", "WHAT",
+        kind="on_interrupt", layered=True,
+    ),
+    Option(
+        ("--quiet", "-q"), "Say nothing but errors.", leading=("--quiet", "-q"), layered=True
+    ),
+    Option(
+        ("--raw",), "Let every terminal escape of the script through.", leading=("--raw",), layered=True
+    ),
+    Option(
+        ("--json",), "Print the job as JSON when it has ended; the script's stdout goes to stderr.",
+        leading=("--json",),
+    ),
+    Option(("--result",), "Write the job as JSON to a file when it has ended.", "FILE"),
+)  # fmt: skip
 
 PYTHON = Command(
     "python",
@@ -65,6 +111,9 @@ PYTHON = Command(
         "chisel python train.py --gpu 4",
         "chisel python train.py --epochs 100 --app-name training",
         "chisel --gpu 2 python train.py --gpu is-now-the-scripts",
+        "chisel python -m package.module --epochs 3",
+        "chisel python -c 'import torch; print(torch.cuda.device_count())'",
+        "chisel python --detach --time-limit 1h30m train.py",
     ),
 )
 
