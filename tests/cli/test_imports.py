@@ -31,7 +31,9 @@ def heavy(modules: set[str]) -> set[str]:
 
 
 def test_the_package_loads_nothing(chisel: Command) -> None:
-    assert loaded("-c", "import chisel", chisel=chisel) - {"site"} == {"chisel"}
+    # Python 3.13 loads linecache for any `-c`.
+    nothing = loaded("-c", "pass", chisel=chisel)
+    assert loaded("-c", "import chisel", chisel=chisel) - nothing == {"chisel"}
 
 
 def test_the_decorator_loads_nothing_heavy_at_home(chisel: Command) -> None:
