@@ -2,8 +2,9 @@
 
 import http.client
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 from chisel.address import Unreachable, dial, lost, parse
 from chisel_shared.contract.errors import (
@@ -45,9 +46,9 @@ class Api:
         """The body of the answer to GET `path`."""
         return self._ask("GET", path)
 
-    def post_bytes(self, path: str) -> bytes:
+    def post_bytes(self, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
         """The body of the answer to POST `path`, which must be safe to repeat."""
-        return self._ask("POST", path)
+        return self._ask("POST", path, body, headers)
 
     def upload(self, path: str, size: int, read: Iterable[bytes]) -> Iterator[int]:
         """PUT what `read` yields, which can be read again; yields how much is sent so far.
@@ -66,17 +67,24 @@ class Api:
                     ) from error
             time.sleep(0.25 * 2**tried)
 
-    def download(self, path: str) -> Iterator[bytes]:
-        """The body of the answer to GET `path`, in pieces. A broken transfer is `Unavailable`."""
-        self._send("GET", path, 0)
-        answer = self._answer(path)
+    def download(self, path: str, *, start: int = 0) -> Iterator[bytes]:
+        """The body of the answer to GET `path` from its byte `start` on, in pieces. A transfer that breaks,
+        or cannot begin, is `Unavailable`."""
+        whole = False
         try:
+            self._send("GET", path, 0, {"Range": f"bytes={start}-"} if start else {})
+            answer = self._answer(path)
+            left_out = 0 if answer.status == 206 else start
             while piece := answer.read(_PIECE_BYTES):
-                yield piece
-        except (OSError, http.client.HTTPException) as error:
+                if left_out < len(piece):
+                    yield piece[left_out:]
+                left_out = max(0, left_out - len(piece))
+            whole = not answer.will_close
+        except (OSError, http.client.HTTPException, Unreachable) as error:
             raise Unavailable(f"the download from {self._address} broke ({_why(error)})") from error
         finally:
-            self.close()
+            if not whole:
+                self.close()
 
     def close(self) -> None:
         if self._connection is not None:
@@ -89,11 +97,13 @@ class Api:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _ask(self, method: str, path: str) -> bytes:
+    def _ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             try:
-                self._send(method, path, 0)
+                connection = self._send(method, path, len(body), headers or {})
+                if body:
+                    connection.send(body)
                 return self._answer(path).read(_MAX_ANSWER_BYTES)
             except Unavailable:
                 if time.monotonic() > deadline:
@@ -119,7 +129,9 @@ class Api:
             raise
         self._answer(path).read(_MAX_ANSWER_BYTES)
 
-    def _send(self, method: str, path: str, size: int) -> http.client.HTTPConnection:
+    def _send(
+        self, method: str, path: str, size: int, extra: Mapping[str, str] = MappingProxyType({})
+    ) -> http.client.HTTPConnection:
         """Send a request's head; the body of `size` bytes is the caller's to send."""
         if self._connection is None:
             dialled = dial(self._address)
@@ -128,7 +140,7 @@ class Api:
             self._connection.sock = dialled
         try:
             self._connection.putrequest(method, self._address.path + path, skip_host=True)
-            for name, value in self._headers.items():
+            for name, value in (*self._headers.items(), *extra.items()):
                 self._connection.putheader(name, value)
             if size or method != "GET":
                 self._connection.putheader("Content-Length", str(size))

@@ -49,7 +49,20 @@ def run(words: list[str]) -> int:
         spec = _spec(asked, choices, layout, bundle.digest)
         following.submit(Submission(spec, bundle, os.urandom(16).hex()))
         watch = Watch(following=following, screen=screen, interrupts=interrupts, cancels=True)
-        return watch.run()
+        status = watch.run()
+        job = following.job
+        if job is None or job.end is None or not (job.end.outputs or job.end.outputs_left_out):
+            return status
+        from chisel.cli.pull import end_of_run
+
+        return end_of_run(
+            client=client,
+            screen=screen,
+            job=job,
+            folder=None if choices.flag("no_pull") else os.path.join(layout.root, layout.workdir),
+            interrupts=interrupts,
+            status=status,
+        )
 
 
 def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest") -> "JobSpec":

@@ -81,6 +81,7 @@ RUN_OPTIONS = (
         ("--priority",), "Among your own jobs, higher ones start first; 0 without this.", "NUMBER",
         kind="integer", layered=True,
     ),
+    Option(("--no-pull",), "Leave what the job wrote into ./outputs where it is.", layered=True),
     Option(
         ("--on-interrupt",), "What Ctrl-C means: ask, cancel or detach; ask without this.", "WHAT",
         kind="on_interrupt", layered=True,
@@ -144,6 +145,18 @@ COMMANDS = (
         "jobs:cancel",
         (Argument("jobs", "Ids of jobs, or @last.", many=True),),
         examples=("chisel cancel @last", "chisel cancel 3k9x 7fq2"),
+    ),
+    Command(
+        "pull",
+        "Save what a job wrote into ./outputs. A file of your own that differs stays as it is.",
+        "pull:pull",
+        (JOB, Argument("path", "One file or folder of them; all without this.", optional=True)),
+        (
+            Option(("--output", "-o"), "The directory to save in.", "DIR", default="outputs"),
+            Option(("--force",), "Overwrite files that differ."),
+            AS_JSON,
+        ),
+        examples=("chisel pull @last", "chisel pull 3k9x plots -o results", "chisel pull 3k9x --force"),
     ),
     Command("up", "Start a backend on this machine.", "local:up", options=(
         Option(("--foreground",), "Stay, and stop it on Ctrl-C."),

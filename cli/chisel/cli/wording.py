@@ -27,6 +27,10 @@ def default_name(how: str, script: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)[:200] or "job"
 
 
+def files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def size(count: int) -> str:
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= limit:
