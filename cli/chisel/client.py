@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from chisel import auth, settings
 from chisel.address import parse
-from chisel_shared.contract.errors import BadRequest, InternalError
-from chisel_shared.contract.ids import LAST
+from chisel_shared.contract.errors import BadRequest, InternalError, NotFound
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; these are loaded by the verbs that need them
 if TYPE_CHECKING:
@@ -21,11 +20,14 @@ if TYPE_CHECKING:
 
     from chisel.api import Api
     from chisel.bundle import Bundle
-    from chisel.following import Following, Wanted
+    from chisel.following import Following
     from chisel.pulling import Pulled
     from chisel_shared.contract.frames import Position
     from chisel_shared.contract.job import JobSpec, JobView
     from chisel_shared.contract.messages import FileView, Outputs, TraceView
+
+LAST = "@last"
+"""Stands for the newest job wherever a job is named."""
 
 
 class Client:
@@ -70,12 +72,10 @@ class Client:
         *,
         position: "Position | None" = None,
         live: bool = True,
-        wanted: "Wanted | None" = None,
         wake: "socket.socket | None" = None,
     ) -> "Following":
-        """The output of a job from `position`; without `live` only what there is by now. `wanted` leaves
-        out a part of it, or tells more."""
-        from chisel.following import Following, Wanted
+        """The output of a job from `position`; without `live` only what there is by now."""
+        from chisel.following import Following
 
         return Following(
             address=self._address,
@@ -83,7 +83,6 @@ class Client:
             job_id=self.resolve(job_id),
             position=position,
             live=live,
-            wanted=wanted or Wanted(),
             wake=wake,
         )
 
@@ -101,55 +100,13 @@ class Client:
 
         return _decoded(answer, JobView)
 
-    def cancel(
-        self, job_id: str, *, signal: str = "INT", grace_seconds: float | None = None, reason: str = ""
-    ) -> "JobView":
-        """Ask for the end of a job; one that has ended stays as it is. `signal` comes first; a job that
-        goes on for `grace_seconds` gets SIGTERM, then SIGKILL. `reason` is shown with its end."""
-        body = b""
-        if (signal, grace_seconds, reason) != ("INT", None, ""):
-            import json
-
-            wish = {"signal": signal, "grace_seconds": grace_seconds, "reason": reason}
-            body = json.dumps(wish).encode()
-        answer = self._http().post_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/cancel", body)
+    def cancel(self, job_id: str) -> "JobView":
+        """Ask for the end of a job; one that has ended stays as it is."""
+        answer = self._http().post_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/cancel")
         # Only now, while the backend is at it: decoding costs more to load than asking.
         from chisel_shared.contract.job import JobView
 
         return _decoded(answer, JobView)
-
-    def wait(self, job_id: str) -> "JobView":
-        """One job, once it has ended."""
-        from chisel.following import Wanted
-
-        following = self.follow(job_id, wanted=Wanted(output=False))
-        for _ in following:
-            continue
-        assert following.job is not None
-        return following.job
-
-    def rerun(self, job_id: str, *, idempotency_key: str = "") -> "JobView":
-        """A new job with the spec and the files of another. One key always stands for one job."""
-        key = idempotency_key or os.urandom(16).hex()
-        path = f"/api/v1/jobs/{self.resolve(job_id)}/rerun"
-        answer = self._http().post_bytes(path, headers={"Idempotency-Key": key})
-        from chisel_shared.contract.messages import Submitted
-
-        return _decoded(answer, Submitted).job
-
-    def why(self, job_id: str) -> "Why":
-        """Where a job stands in the queue, and what it waits for."""
-        answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/why")
-        from chisel_shared.contract.messages import Why
-
-        return _decoded(answer, Why)
-
-    def gpus(self) -> "tuple[GpuKind, ...]":
-        """What GPUs there are and how many are free, by model."""
-        answer = self._http().get_bytes("/api/v1/gpus")
-        from chisel_shared.contract.messages import Gpus
-
-        return _decoded(answer, Gpus).kinds
 
     def traces(self, job_id: str) -> "tuple[TraceView, ...]":
         """The traces a job has saved so far, by attempt and name."""
@@ -213,9 +170,12 @@ class Client:
             yield from puller.pull(files)
 
     def resolve(self, job_id: str) -> str:
-        """`job_id` as it may stand in a path; what it names is the backend's to say."""
-        if job_id in LAST:
-            return job_id
+        """`job_id` as it may stand in a path; `@last` becomes the newest job's."""
+        if job_id == LAST:
+            newest = self.jobs(limit=1)
+            if not newest:
+                raise NotFound("there is no job yet")
+            return newest[0].id
         if not job_id.isascii() or not job_id.replace("-", "").isalnum():
             raise BadRequest(f"{job_id!r} is not a job's id")
         return job_id.lower()
