@@ -12,9 +12,11 @@ USER_ACTIONS = (
     "secrets:read",
     "secrets:write",
 )
+ADMIN_ACTIONS = ("accounts:admin",)
+"""A user's that is an admin, besides those of every user."""
 AGENT_ACTIONS = ("agent:work",)
 
-_ACTIONS = {"user": frozenset(USER_ACTIONS), "agent": frozenset(AGENT_ACTIONS)}
+_ACTIONS = {"user": frozenset((*USER_ACTIONS, *ADMIN_ACTIONS)), "agent": frozenset(AGENT_ACTIONS)}
 """What each kind could ever do; its scopes say which of these this one may."""
 
 

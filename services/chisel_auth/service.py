@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from chisel_auth import policy, tokens
+from chisel_auth.account_desk import AccountDesk
+from chisel_auth.account_store import AccountStore
+from chisel_auth.login_desk import LoginDesk
+from chisel_auth.login_store import LoginStore
+from chisel_auth.passwords import Passwords
 from chisel_auth.secret_desk import SecretDesk
 from chisel_auth.settings import AuthSettings
 from chisel_auth.store import Keys
@@ -15,7 +20,7 @@ from chisel_auth.token_file import ensure
 from chisel_shared.contract.errors import BadRequest, Unauthenticated, Unavailable
 from chisel_shared.contract.messages import AgentCredentials, Authorize, JoinAgent, Principal
 from chisel_shared.runtime.bus import Bus, NatsBus
-from chisel_shared.runtime.db import open_database
+from chisel_shared.runtime.db import Database, open_database
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import Service, serve
 
@@ -32,10 +37,11 @@ class Auth(Service):
     """Says who a token is and whether it may; lets agents join."""
 
     def __init__(
-        self, *, settings: AuthSettings, bus: Bus, keys: Keys, secrets: SecretDesk, clock: Clock
-    ) -> None:
+        self, *, settings: AuthSettings, bus: Bus, keys: Keys, secrets: SecretDesk, people: AccountDesk,
+        logins: LoginDesk, clock: Clock,
+    ) -> None:  # fmt: skip
         self._settings, self._bus, self._keys, self._clock = settings, bus, keys, clock
-        self._secrets = secrets
+        self._secrets, self._people, self._logins = secrets, people, logins
         self._subscriptions: list[Any] = []
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -44,6 +50,8 @@ class Auth(Service):
             await self._bus.serve(Authorize, self.on_authorize),
             await self._bus.serve(JoinAgent, self.on_join),
             *await self._secrets.serve(self._bus),
+            *await self._people.serve(self._bus),
+            *await self._logins.serve(self._bus),
         ]
         await self._until_answered(self._bus.flush)
         ready.set()
@@ -93,6 +101,7 @@ class Auth(Service):
         if settings.join_token_file is not None:
             join = await asyncio.to_thread(ensure, settings.join_token_file, tokens.Kind.JOIN)
             await self._until_answered(lambda: self._keys.ensure_join_token(join, pool=settings.agent_pool))
+        await self._until_answered(self._people.bootstrap)
 
     async def _until_answered(self, ask: Callable[[], Awaitable[None]]) -> None:
         """Repeat `ask` while the other side is away: starting must survive what running survives."""
@@ -121,11 +130,34 @@ async def build(settings: AuthSettings, stack: AsyncExitStack) -> Auth:
         )
     )
 
-    def clock() -> datetime:
-        return datetime.now(UTC)
+    return assemble(settings=settings, bus=bus, database=database, clock=lambda: datetime.now(UTC))
 
-    secrets = SecretDesk(database=database, key_file=settings.secrets_key_file, clock=clock)
-    return Auth(settings=settings, bus=bus, keys=Keys(database=database), secrets=secrets, clock=clock)
+
+def assemble(*, settings: AuthSettings, bus: Bus, database: Database, clock: Clock) -> Auth:
+    """The service on what it stands on."""
+    accounts = AccountStore(database=database)
+    people = AccountDesk(
+        store=accounts,
+        passwords=Passwords(),
+        admin_token_file=settings.admin_token_file,
+        project=LOCAL_PROJECT,
+        clock=clock,
+    )
+    return Auth(
+        settings=settings,
+        bus=bus,
+        keys=Keys(database=database),
+        secrets=SecretDesk(database=database, key_file=settings.secrets_key_file, clock=clock),
+        people=people,
+        logins=LoginDesk(
+            store=LoginStore(database=database),
+            accounts=accounts,
+            people=people,
+            key_days=settings.login_key_days,
+            clock=clock,
+        ),
+        clock=clock,
+    )
 
 
 def main() -> None:

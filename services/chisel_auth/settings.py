@@ -17,6 +17,11 @@ class AuthSettings(DatabaseSettings):
     """An API key of the local user is kept here: made if the file is absent, adopted if it is there."""
     join_token_file: Path | None = None
     """The same for a token with which agents join."""
+    admin_token_file: Path | None = None
+    """While there is no admin, the one-time token with which the first one gets an account is kept here:
+    `chisel admin init --token-file` makes the address of it. It is gone when there is one."""
+    login_key_days: int = Field(default=90, ge=1)
+    """How long a key from `chisel login` holds."""
     secrets_key_file: Path | None = None
     """The key that secrets are sealed with is kept here, made if the file is absent; without it this
     backend keeps no secrets. Back it up apart from the database: secrets are lost with it."""

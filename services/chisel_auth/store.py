@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chisel_auth.policy import AGENT_ACTIONS, USER_ACTIONS
+from chisel_auth.policy import ADMIN_ACTIONS, AGENT_ACTIONS, USER_ACTIONS
 from chisel_auth.tokens import Kind, Token, digest, matches
 from chisel_shared.contract.ids import AgentId, new_id
 from chisel_shared.contract.messages import Principal
 from chisel_shared.runtime.db import Connection, Database
 
 _USER_KEY = """
-select api_keys.digest, api_keys.project_id, api_keys.scopes, users.id, users.name
+select api_keys.digest, api_keys.project_id, api_keys.scopes, users.id, users.name, users.is_admin
 from api_keys join users on users.id = api_keys.user_id
 where api_keys.id = $1 and api_keys.revoked_at is null and users.disabled_at is null
     and (api_keys.expires_at is null or api_keys.expires_at > $2)
@@ -72,7 +72,7 @@ class Keys:
                     return _user(token, await c.fetchrow(_USER_KEY, token.id, now))
                 case Kind.AGENT:
                     return _agent(token, await c.fetchrow(_AGENT_KEY, token.id))
-                case Kind.JOIN:
+                case _:
                     return None
 
         return await self._database.run(work)
@@ -127,7 +127,7 @@ def _user(token: Token, row: Any | None) -> Principal | None:
         id=row["id"],
         name=row["name"],
         project_id=row["project_id"],
-        scopes=tuple(row["scopes"]),
+        scopes=tuple(scope for scope in row["scopes"] if row["is_admin"] or scope not in ADMIN_ACTIONS),
     )
 
 

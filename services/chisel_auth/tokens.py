@@ -24,6 +24,12 @@ class Kind(StrEnum):
     """The key of one agent."""
     JOIN = "join"
     """What an agent shows once to become one."""
+    INVITE = "inv"
+    """What a person shows once to get an account."""
+    SIGN_IN = "web"
+    """A browser's session."""
+    DEVICE = "dev"
+    """What a command shows while it waits for a person to allow its login."""
 
 
 _ID_CHARS = 12
@@ -31,7 +37,7 @@ _SECRET_CHARS = 32
 _CHECKSUM_CHARS = 6
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _FORM = re.compile(
-    rf"chsl_(?P<kind>usr|agt|join)_(?P<id>[0-9a-z]{{{_ID_CHARS}}})"
+    rf"chsl_(?P<kind>{'|'.join(Kind)})_(?P<id>[0-9a-z]{{{_ID_CHARS}}})"
     rf"[0-9A-Za-z]{{{_SECRET_CHARS},96}}(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_CHARS}}})"
 )
 

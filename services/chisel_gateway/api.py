@@ -135,7 +135,7 @@ class Api:
         return as_json(msgspec.json.decode(stored, type=BundleStored), status=201)
 
     async def submit(self, request: web.Request) -> web.Response:
-        spec = await _read(request, JobSpec)
+        spec = await read(request, JobSpec)
         caller = request[PRINCIPAL]
         if not await self._desk.has_bundle(caller, spec.bundle):
             raise NotFound(f"bundle {spec.bundle} is not stored yet: PUT it to /api/v1/bundles/ first")
@@ -155,7 +155,7 @@ class Api:
     async def cancel(self, request: web.Request) -> web.Response:
         wish = CancelWish()
         if request.can_read_body:
-            wish = await _read(request, CancelWish)
+            wish = await read(request, CancelWish)
         stop = Stop(signal=wish.signal, grace_seconds=wish.grace_seconds)
         job = request.match_info["job"]
         return as_json(await self._desk.cancel(request[PRINCIPAL], job, stop=stop, reason=wish.reason))
@@ -226,7 +226,7 @@ class Api:
 
     async def join(self, request: web.Request) -> web.Response:
         # Asked once: a repeated question would make a second agent.
-        return as_json(await self._bus.request(await _read(request, JoinAgent)))
+        return as_json(await self._bus.request(await read(request, JoinAgent)))
 
     async def agent_bundle(self, request: web.Request) -> web.StreamResponse:
         project, digest = request.match_info["project"], request.match_info["digest"]
@@ -243,14 +243,14 @@ class Api:
         job, number = request.match_info["job"], request.match_info["attempt"]
         if not is_id(job) or not _NUMBER.fullmatch(number):
             raise NotFound("there is no such attempt")
-        wanted = await _read(request, SecretsWanted)
+        wanted = await read(request, SecretsWanted)
         found = await self._secrets.of_attempt(
             request[PRINCIPAL], wanted.session, JobId(job), min(int(number), (1 << 31) - 1)
         )
         return as_json(found, headers={"Cache-Control": "no-store"})
 
 
-async def _read(request: web.Request, kind: type[T]) -> T:
+async def read(request: web.Request, kind: type[T]) -> T:
     """The body as a `kind`; `BadRequest` says what is wrong with it."""
     if (request.content_length or 0) > MAX_TEXT_BYTES:
         raise TooLarge(f"the body may have at most {MAX_TEXT_BYTES} bytes")

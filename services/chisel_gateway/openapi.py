@@ -20,7 +20,7 @@ def document(routes: Sequence[Route], *, version: str) -> bytes:
     schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
     of_kind = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
+    for route in (one for one in routes if not one.page):
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, of_kind)
     return msgspec.json.encode(
         {

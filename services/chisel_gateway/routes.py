@@ -39,7 +39,8 @@ class Parameter:
 class Route:
     """One method of one address. `action` is what the caller must be allowed; None opens it to all.
 
-    `body` and `reply` are structs, or the media type of raw bytes.
+    `body` and `reply` are structs, or the media type of raw bytes. A `page` is for people's browsers and
+    no part of the description.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Route:
     reply: type | str | None = None
     status: int = 200
     parameters: tuple[Parameter, ...] = field(default=())
+    page: bool = False
 
 
 _BYTES = "application/octet-stream"

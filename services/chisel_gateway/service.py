@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import WSCloseCode, web
 
+from chisel_gateway.accounts import AccountDoor
 from chisel_gateway.api import Api
 from chisel_gateway.app import application
 from chisel_gateway.feed import Feed
@@ -13,9 +14,12 @@ from chisel_gateway.follow import Following
 from chisel_gateway.health import Readiness
 from chisel_gateway.jobs import JobDesk
 from chisel_gateway.openapi import document
+from chisel_gateway.peers import Peers
 from chisel_gateway.routes import routes
 from chisel_gateway.settings import Settings
 from chisel_gateway.storage import StorageClient
+from chisel_gateway.web.door import Pages
+from chisel_gateway.web.forms import Forms
 from chisel_shared.runtime.bus import Bus, NatsBus, nats_connection
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import Service, serve
@@ -38,7 +42,10 @@ class Gateway(Service):
             readiness=Readiness(bus=bus, storage=storage),
             describe=lambda: description,
         )
-        table = routes(self._api)
+        peers = Peers(proxies=settings.proxies, public_url=settings.public_url)
+        accounts = AccountDoor(bus=bus, peers=peers)
+        pages = Pages(bus=bus, forms=Forms(public_url=settings.public_url), peers=peers)
+        table = (*routes(self._api), *accounts.routes(), *pages.routes())
         description = document(table, version=_version())
         self._bus = bus
         self._settings = settings

@@ -19,6 +19,12 @@ class Settings(NatsSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     """0 takes a free one; the log says which."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    """The address that people reach this server at, as https://chisel.example.com; without it the one
+    they asked. With https, cookies travel over nothing else."""
+    proxies: int = Field(default=0, ge=0, le=8)
+    """How many proxies of yours stand before this server: the client's address is that much from the
+    end of `X-Forwarded-For`."""
     storage_url: str
     storage_token: str = Field(min_length=16, repr=False)
 

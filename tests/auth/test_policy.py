@@ -2,12 +2,12 @@
 
 import pytest
 
-from chisel_auth.policy import AGENT_ACTIONS, USER_ACTIONS, authorize
+from chisel_auth.policy import ADMIN_ACTIONS, AGENT_ACTIONS, USER_ACTIONS, authorize
 from chisel_shared.contract.errors import Forbidden
 from chisel_shared.contract.ids import ProjectId
 from chisel_shared.contract.messages import Principal
 
-ACTIONS = (*USER_ACTIONS, *AGENT_ACTIONS)
+ACTIONS = (*USER_ACTIONS, *ADMIN_ACTIONS, *AGENT_ACTIONS)
 PROJECT = ProjectId("p1")
 
 
@@ -25,6 +25,8 @@ CALLERS = {
     "a user without scopes": (user(), set()),
     "a user without a project": (user(*USER_ACTIONS, project=None), set()),
     "a user with an agent's scope": (user(*AGENT_ACTIONS), set()),
+    "an admin": (user(*USER_ACTIONS, *ADMIN_ACTIONS), {*USER_ACTIONS, *ADMIN_ACTIONS}),
+    "an agent with an admin's scope": (agent(*ADMIN_ACTIONS), set()),
     "an agent": (agent(*AGENT_ACTIONS), set(AGENT_ACTIONS)),
     "an agent without scopes": (agent(), set()),
     "an agent with a user's scopes": (agent(*USER_ACTIONS), set()),

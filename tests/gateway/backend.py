@@ -16,17 +16,22 @@ from chisel_shared.contract.messages import (
     AgentView,
     Authorize,
     CancelJob,
+    Done,
+    GetIdentity,
     GetJob,
     GetSpec,
     GpuKind,
     Gpus,
+    Identity,
     JobChanged,
     Jobs,
     JoinAgent,
+    KeyView,
     ListAgents,
     ListGpus,
     ListJobs,
     Principal,
+    RevokeOwnKey,
     SubmitJob,
     Submitted,
     Why,
@@ -65,6 +70,8 @@ class Backend(FakeAttempts):
     async def serve(self, bus: Bus) -> None:
         await super().serve(bus)
         await bus.serve(Authorize, self._authorize)
+        await bus.serve(GetIdentity, self._identity)
+        await bus.serve(RevokeOwnKey, self._revoke)
         await bus.serve(JoinAgent, self._join)
         await bus.serve(SubmitJob, self._submit)
         await bus.serve(GetJob, self._get_job)
@@ -115,6 +122,14 @@ class Backend(FakeAttempts):
         if ask.action not in PRINCIPALS[ask.token].scopes:
             raise Forbidden(f"this key may not do {ask.action}")
         return PRINCIPALS[ask.token]
+
+    async def _identity(self, ask: GetIdentity) -> Identity:
+        name = PRINCIPALS[ask.token].name
+        key = KeyView(id="key-1", name="laptop", created_at=1.0)
+        return Identity(user=name, project=PROJECT, is_admin=False, key=key)
+
+    async def _revoke(self, ask: RevokeOwnKey) -> Done:
+        return Done()
 
     async def _join(self, ask: JoinAgent) -> AgentCredentials:
         self.asked.append("join")

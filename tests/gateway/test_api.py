@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
+from chisel_gateway.accounts import AccountDoor
 from chisel_gateway.api import Api
 from chisel_gateway.routes import Route, routes
 from chisel_gateway.service import Gateway
@@ -33,7 +34,7 @@ SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bund
 
 
 def table() -> tuple[Route, ...]:
-    return routes(Api.__new__(Api))
+    return (*routes(Api.__new__(Api)), *AccountDoor.__new__(AccountDoor).routes())
 
 
 def concrete(path: str) -> str:
@@ -45,6 +46,7 @@ def concrete(path: str) -> str:
         "name": "t.json",
         "kind": "trace",
         "stream": "stdout",
+        "user": "bob",
     }
     return re.sub(r"\{(\w+)\}", lambda m: values[m[1]], path)
 

@@ -8,6 +8,7 @@
     │   ├── NotFound              nothing there that this caller may see
     │   ├── Conflict              contradicts what is already stored
     │   ├── TooLarge              over a limit that the message names
+    │   ├── TooMany               asked too often in a short time
     │   └── NoSuchGpus            no agent could ever run the job
     └── ServiceError              the caller can only wait or report it
         ├── Unavailable           a part is down or restarting: try again
@@ -53,7 +54,7 @@ class BadRequest(UserError):
 
 
 class Unauthenticated(UserError):
-    """The API key is not valid: run `chisel --logout` and authenticate again, or set CHISEL_API_KEY."""
+    """The server does not accept this API key: run `chisel login`, or set CHISEL_API_KEY to a good one."""
 
     code = "unauthenticated"
     http_status = 401
@@ -85,6 +86,13 @@ class TooLarge(UserError):
 
     code = "too_large"
     http_status = 413
+
+
+class TooMany(UserError):
+    """Too many attempts in a short time; wait a minute, then try again."""
+
+    code = "too_many"
+    http_status = 429
 
 
 class NoSuchGpus(UserError):

@@ -17,6 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = Log("chisel.http")
 
 _RETRY_AFTER_SECONDS = 1
+_PAUSE_SECONDS = 60
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -34,6 +35,8 @@ def failure(error: ChiselError) -> web.Response:
     """An error as the answer to a request."""
     kind = type(error)
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if kind.retryable else {}
+    if kind.http_status == 429:
+        headers["Retry-After"] = str(_PAUSE_SECONDS)
     if kind.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     reply = ErrorReply(ErrorBody(kind.code or InternalError.code, str(error)))

@@ -7,6 +7,33 @@ Unknown fields are ignored, so an old reader survives a new writer; fields are a
 another meaning. One file for each part that answers; whoever says messages imports them from here.
 """
 
+from chisel_shared.contract.messages.accounts import AcceptInvite as AcceptInvite
+from chisel_shared.contract.messages.accounts import ApiKeys as ApiKeys
+from chisel_shared.contract.messages.accounts import BeginLogin as BeginLogin
+from chisel_shared.contract.messages.accounts import DecideLogin as DecideLogin
+from chisel_shared.contract.messages.accounts import GetIdentity as GetIdentity
+from chisel_shared.contract.messages.accounts import GetInvite as GetInvite
+from chisel_shared.contract.messages.accounts import GetLogin as GetLogin
+from chisel_shared.contract.messages.accounts import GetSignIn as GetSignIn
+from chisel_shared.contract.messages.accounts import Identity as Identity
+from chisel_shared.contract.messages.accounts import Invited as Invited
+from chisel_shared.contract.messages.accounts import InviteUser as InviteUser
+from chisel_shared.contract.messages.accounts import InviteView as InviteView
+from chisel_shared.contract.messages.accounts import KeyView as KeyView
+from chisel_shared.contract.messages.accounts import ListKeys as ListKeys
+from chisel_shared.contract.messages.accounts import ListUsers as ListUsers
+from chisel_shared.contract.messages.accounts import LoginAnswer as LoginAnswer
+from chisel_shared.contract.messages.accounts import LoginBegun as LoginBegun
+from chisel_shared.contract.messages.accounts import PendingLogin as PendingLogin
+from chisel_shared.contract.messages.accounts import PollLogin as PollLogin
+from chisel_shared.contract.messages.accounts import RemoveUser as RemoveUser
+from chisel_shared.contract.messages.accounts import RevokeKey as RevokeKey
+from chisel_shared.contract.messages.accounts import RevokeOwnKey as RevokeOwnKey
+from chisel_shared.contract.messages.accounts import SignedIn as SignedIn
+from chisel_shared.contract.messages.accounts import SignIn as SignIn
+from chisel_shared.contract.messages.accounts import SignOut as SignOut
+from chisel_shared.contract.messages.accounts import Users as Users
+from chisel_shared.contract.messages.accounts import UserView as UserView
 from chisel_shared.contract.messages.agents import Assignment as Assignment
 from chisel_shared.contract.messages.agents import AttemptDone as AttemptDone
 from chisel_shared.contract.messages.agents import AttemptRef as AttemptRef
