@@ -52,7 +52,9 @@ def train(rank: int, world: int) -> None:
 
         weights = nn.utils.parameters_to_vector(model.parameters()).detach()
         first = weights.clone()
-        dist.broadcast(first, src=0)
+        # Gloo's thread may still hold the tensor when this returns, and aborts if Python ends meanwhile. A
+        # group that the model does not keep is gone, with its threads, once the groups are destroyed.
+        dist.broadcast(first, src=0, group=dist.new_group())
         if not torch.equal(first, weights):
             raise SystemExit(f"rank {rank}: its weights differ from those of rank 0")
         slope, intercept = weights.tolist()
