@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from weakref import WeakValueDictionary
 
 from chisel_shared.contract.errors import ChiselError, InternalError
@@ -25,6 +26,7 @@ from chisel_shared.runtime.service import every
 from chisel_shared.runtime.streams import Chunk, Streams, Usage, attempt_subject
 from chisel_storage.outputs import DiskOutputs
 from chisel_storage.store import Archived, Store
+from chisel_storage.times import Mark
 
 log = Log("chisel.storage.archive")
 
@@ -35,7 +37,7 @@ _SWEEP_SECONDS = 10.0
 _AT_ONCE = 4
 _STEP_BYTES = 4 << 20
 """What one attempt holds in memory before it is written, synced and recorded."""
-_STALL_SECONDS = 30.0
+_STALL_SECONDS = 10.0
 _RETRY_SECONDS = (1.0, 60.0)
 _MANY_MESSAGES = 20_000
 _CROWDED, _SOME_MESSAGES = 0.25, 128
@@ -238,7 +240,9 @@ class Archiver:
             mine = [chunk for chunk in step if chunk.stream == stream]
             if mine:
                 data = b"".join(chunk.data for chunk in mine)
-                await asyncio.to_thread(self._outputs.append, *place.key, stream, at=ends[stream], data=data)
+                times = [Mark(chunk.offset, chunk.time) for chunk in mine if chunk.time]
+                append = partial(self._outputs.append, at=ends[stream], data=data, times=times)
+                await asyncio.to_thread(append, *place.key, stream)
                 ends[stream] += len(data)
                 last[stream] = mine[-1].sequence
         archived = Archived(stdout=ends["stdout"], stderr=ends["stderr"])

@@ -42,5 +42,5 @@ def test_a_store_wiped_after_the_end_and_before_the_archive_is_filled_again(
     cluster.nats.wipe()
     cluster.start("nats")
     cluster.start("storage")
-    job = cluster.wait_for_job("wiped", lambda view: view["archived"], seconds=60)
+    job = cluster.wait_for_job("wiped", lambda view: view["archived"], seconds=100)
     assert cluster.run(["logs", job["id"]]).stdout == counter_lines(30)
