@@ -1,5 +1,6 @@
 """The environment variables of a job. Pure: from what is known about the job to a dict."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,5 +47,6 @@ def job_variables(assignment: Assignment, around: Surroundings) -> dict[str, str
 
 def command(assignment: Assignment, python: Path) -> tuple[str, ...]:
     """The job's command line, with the environment's interpreter in the place of `python`."""
-    argv = assignment.spec.argv
+    spec = assignment.spec
+    argv = tuple(os.fsdecode(part) for part in spec.exact_argv) or spec.argv
     return (str(python), *argv[1:]) if argv and argv[0] == "python" else argv

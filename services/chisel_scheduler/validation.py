@@ -32,6 +32,8 @@ def check(spec: JobSpec) -> GPUType:
     gpu = _gpu(spec.gpu)
     _name("app_name", spec.app_name)
     _argv(spec.argv)
+    if spec.exact_argv:
+        _exact_argv(spec)
     if not is_digest(spec.bundle):
         raise BadRequest("bundle must be a sha256 in 64 lower-case hexadecimal digits")
     _path("workdir", spec.workdir)
@@ -85,6 +87,11 @@ def _argv(argv: tuple[str, ...]) -> None:
         raise BadRequest(f"argv has more than {MAX_ARGUMENTS} arguments or {MAX_ARGV_BYTES // 1024} KiB")
     if any("\0" in part for part in argv):
         raise BadRequest("argv must not contain NUL characters")
+
+
+def _exact_argv(spec: JobSpec) -> None:
+    if tuple(part.decode(errors="replace") for part in spec.exact_argv) != spec.argv:
+        raise BadRequest("exact_argv must be what argv shows, in bytes")
 
 
 def _path(field: str, value: str) -> None:

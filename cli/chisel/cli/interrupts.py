@@ -6,16 +6,25 @@ An exception could strike between writing output and counting it; a fact cannot.
 import os
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 
 class Interrupts:
-    """While it is entered, the first signal is kept in `number` and makes `wake` readable; the second
-    ends the process at once, whatever it is waiting for."""
+    """While it is entered, a signal is kept in `number` and makes `wake` readable.
+
+    `unheeded` signals wait for the main loop, which sets it back. One ends the process at once,
+    whatever that is waiting for, when `patience` is reached or after `last_chance` was set.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.unheeded = 0
+        self.patience = 2
+        self.last_chance = False
+        self.before_leaving: Callable[[], None] | None = None
+        """Puts back what must not outlive the process, such as the terminal's mode."""
         self.wake, self._woken = socket.socketpair()
         self._before: dict[int, Any] = {}
 
@@ -41,6 +50,12 @@ class Interrupts:
         self.wake.close()
         self._woken.close()
 
+    def heed(self) -> int:
+        """How many signals came since this was asked last; `wake` waits for the next one again."""
+        self.drain()
+        count, self.unheeded = self.unheeded, 0
+        return count
+
     def drain(self) -> None:
         """Make `wake` wait for the next signal again."""
         try:
@@ -50,6 +65,9 @@ class Interrupts:
             return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
-            os._exit(self.status)
+        self.unheeded += 1
+        if self.last_chance or self.unheeded >= self.patience:
+            if self.before_leaving is not None:
+                self.before_leaving()
+            os._exit(128 + (self.number or number))
         self.number = number

@@ -9,6 +9,7 @@ from chisel.cli.arguments import Run, parse
 from chisel.cli.backend import connect
 from chisel.cli.choices import Choices, choose
 from chisel.cli.render import Screen
+from chisel.cli.values import is_text
 from chisel.layout import Layout, locate
 from chisel_shared.contract.gpus import gpu_type
 
@@ -22,7 +23,7 @@ def run(words: list[str]) -> int:
     """Carry out the command line `words`."""
     asked = parse(words)
     choices = choose(asked)
-    screen = Screen(quiet=choices.flag("quiet"))
+    screen = Screen(quiet=choices.flag("quiet"), raw=choices.flag("raw"), payload=choices.flag("json"))
     _tell_arguments(screen, asked)
     if choices.flag("interactive"):
         from chisel.cli.prompt import ask
@@ -48,9 +49,20 @@ def run(words: list[str]) -> int:
     with pack(layout.root, tree) as bundle, interrupts:
         spec = _spec(asked, choices, layout, bundle.digest)
         following.submit(Submission(spec, bundle, os.urandom(16).hex()))
-        watch = Watch(following=following, screen=screen, interrupts=interrupts, cancels=True)
+        watch = Watch(
+            following=following,
+            screen=screen,
+            interrupts=interrupts,
+            cancels=True,
+            on_interrupt=choices.text("on_interrupt") or "ask",
+            detach=choices.flag("detach"),
+        )
         status = watch.run()
         job = following.job
+        if job is not None and any(choices.said(key) for key in ("detach", "json", "result")):
+            from chisel.cli.report import report
+
+            report(job, choices, screen)
         if job is None or job.end is None or not (job.end.outputs or job.end.outputs_left_out):
             return status
         from chisel.cli.pull import end_of_run
@@ -69,9 +81,15 @@ def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest") -> "Jo
     from chisel_shared.contract.job import JobSpec
 
     target = (asked.how, asked.script) if asked.how else (layout.script,)
+    argv = ("python", *asked.interpreter, *target, *asked.script_args)
+    exact: tuple[bytes, ...] = ()
+    if not all(is_text(word) for word in argv):
+        exact = tuple(os.fsencode(word) for word in argv)
+        argv = tuple(word.decode(errors="replace") for word in exact)
     return JobSpec(
         app_name=choices.text("app_name") or wording.default_name(asked.how, asked.script),
-        argv=("python", *asked.interpreter, *target, *asked.script_args),
+        argv=argv,
+        exact_argv=exact,
         gpu=gpu_type(choices.whole("gpu", 1)).value,
         bundle=bundle,
         workdir=layout.workdir,
@@ -92,7 +110,7 @@ def _tell_arguments(screen: Screen, asked: Run) -> None:
 
 def _tell_packing(screen: Screen, tree: "Tree") -> None:
     files = "1 file" if tree.files == 1 else f"{tree.files} files"
-    screen.say(f"packing {files}, {wording.size(tree.size_bytes)}")
+    screen.say(f"packing {files}, {wording.size(tree.size_bytes)}", detail=True)
     if tree.skipped:
         shown = ", ".join(tree.skipped[:5]) + (", …" if len(tree.skipped) > 5 else "")
         screen.say(f"left out what is neither file nor folder: {shown}")

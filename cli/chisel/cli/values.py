@@ -87,8 +87,19 @@ def switch(text: str) -> bool:
     raise UsageError(f"true or false is expected, not {text}")
 
 
+def is_text(word: str) -> bool:
+    """Whether a word of a command line is UTF-8, or has bytes that are none."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text(text: str) -> str:
-    return text
+    if is_text(text):
+        return text
+    raise UsageError(f"{text!r} is not UTF-8 text")
 
 
 READERS = {

@@ -1,7 +1,11 @@
 """Show what a `Following` yields until it ends, and answer interrupts."""
 
+from collections.abc import Callable
+from signal import SIGINT
+
 from chisel.cli import wording
 from chisel.cli.interrupts import Interrupts
+from chisel.cli.question import CANCEL, DETACH, ask, can_ask
 from chisel.cli.render import OutputClosed, Screen
 from chisel.following import Attempt, Back, Changed, Following, Lost, Output, Uploading, Woken
 from chisel_shared.contract.job import EndReason, JobState, JobView, exit_status
@@ -11,28 +15,46 @@ BROKEN_PIPE = 141
 
 
 class Watch:
-    """`cancels`: whether an interrupt is a wish to end the job, or only to stop watching."""
+    """`cancels`: whether an interrupt is a wish to end the job, or only to stop watching; for the former
+    `on_interrupt` says whether to `cancel` at once, to `detach`, or to `ask` where there is a terminal.
+    With `detach`, the job is watched only until it is accepted. `stamp` makes of output what is shown."""
 
     def __init__(
-        self, *, following: Following, screen: Screen, interrupts: Interrupts, cancels: bool
+        self,
+        *,
+        following: Following,
+        screen: Screen,
+        interrupts: Interrupts,
+        cancels: bool,
+        on_interrupt: str = "ask",
+        detach: bool = False,
+        stamp: Callable[[Output], bytes] | None = None,
     ) -> None:
         self._following = following
         self._screen = screen
         self._interrupts = interrupts
         self._cancels = cancels
+        self._on_interrupt = on_interrupt
+        self._detach = detach
+        self._stamp = stamp
+        if cancels and on_interrupt == "ask" and can_ask(screen):
+            interrupts.patience = 3
+        elif on_interrupt == "ask":
+            self._on_interrupt = "cancel"
         self._said: set[str] = set()
         self._phase: tuple[JobState, bool] | None = None
         self._announced = not cancels
         self._uploaded = False
-        self._asked = False
 
     def run(self) -> int:
         """Watch to the end; the exit status of the command."""
         try:
             for event in self._following:
-                if self._interrupts.number is not None and not self._asked and not self._interrupt():
-                    return self._interrupts.status
+                if self._interrupts.unheeded and (status := self._interrupted()) is not None:
+                    return status
                 self._show(event)
+                if self._detach and self._following.job is not None:
+                    return 0
         except OutputClosed:
             job = self._following.job
             if job is not None and job.end is None:
@@ -44,31 +66,46 @@ class Watch:
             self._following.close()
         return self._end()
 
-    def _interrupt(self) -> bool:
-        """Answer the first signal; whether to go on watching."""
-        self._asked = True
-        self._interrupts.drain()
+    def _interrupted(self) -> int | None:
+        """Answer signals; None to go on watching, or the status to leave with."""
+        count = self._interrupts.heed()
         following = self._following
         if not self._cancels or not following.submitted:
-            if following.job is not None:
-                job_id = following.job.id
-                self._screen.say(f"job {job_id} goes on: chisel logs -f {job_id}", last=True)
-            return False
-        following.cancel()
-        name = f"job {following.job.id}" if following.job else "the job as soon as the backend answers"
-        self._screen.say(f"cancelling {name}; once more to leave at once")
-        return True
+            self._say_it_goes_on()
+            return self._interrupts.status
+        means = self._on_interrupt
+        if means == "ask":
+            # Only Ctrl-C, once, is a question; before the backend has answered there is nothing to ask about.
+            asks = self._interrupts.number == SIGINT and count == 1 and following.job is not None
+            means = (
+                ask(following.job.id, self._screen, self._interrupts) if asks and following.job else CANCEL
+            )
+        if means == DETACH:
+            self._say_it_goes_on()
+            return 0
+        if means == CANCEL:
+            self._interrupts.heed()
+            self._interrupts.last_chance = True
+            following.cancel()
+            name = f"job {following.job.id}" if following.job else "the job as soon as the backend answers"
+            self._screen.say(f"cancelling {name}; once more to leave at once")
+        return None
+
+    def _say_it_goes_on(self) -> None:
+        job = self._following.job
+        if job is not None:
+            self._screen.say(f"job {job.id} goes on: chisel logs -f {job.id}", last=True)
 
     def _show(self, event: object) -> None:
         match event:
-            case Output(stream, data):
-                self._screen.output(stream, data)
+            case Output(stream, data) as output:
+                self._screen.output(stream, data if self._stamp is None else self._stamp(output))
             case Changed(job):
                 self._changed(job)
             case Uploading(sent, total):
                 if not self._uploaded:
                     self._uploaded = True
-                    self._screen.say(f"uploading {wording.size(total)}")
+                    self._screen.say(f"uploading {wording.size(total)}", detail=True)
                 self._screen.upload(sent, total)
             case Lost(error):
                 self._screen.say(f"connection lost ({str(error).rstrip('.')}), reconnecting")

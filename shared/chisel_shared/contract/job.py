@@ -242,6 +242,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     `argv[0]` is `"python"`, which the agent replaces by the environment's interpreter; `workdir` and
     `requirements` are POSIX paths relative to the bundle's root. `gpu` is a `GPUType` value. `secrets`
     gives variables the names of the project's secrets; their values are never part of a spec.
+    `exact_argv` is there when an argument is not UTF-8: the bytes of all, which `argv` then only shows.
     """
 
     app_name: str
@@ -255,6 +256,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     retries: int = 0
     time_limit_seconds: float | None = None
     secrets: dict[str, str] = {}
+    exact_argv: tuple[bytes, ...] = ()
 
 
 class JobView(msgspec.Struct, frozen=True):
