@@ -79,6 +79,9 @@ class Api:
                 if left_out < len(piece):
                     yield piece[left_out:]
                 left_out = max(0, left_out - len(piece))
+            if answer.length:
+                # http.client takes a lost connection for the end.
+                raise http.client.IncompleteRead(b"", answer.length)
             whole = not answer.will_close
         except (OSError, http.client.HTTPException, Unreachable) as error:
             raise Unavailable(f"the download from {self._address} broke ({_why(error)})") from error

@@ -111,7 +111,7 @@ class Puller:
             os.replace(fetched, target)
             return
         with open(fetched, "rb") as content:
-            link = content.read(MAX_LINK_BYTES + 1).decode(errors="replace")
+            link = content.read(MAX_LINK_BYTES + 1).decode(errors="surrogateescape")
         os.unlink(fetched)
         self._check_link(path, link)
         aside = f"{fetched}.link"

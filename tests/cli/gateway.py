@@ -16,9 +16,10 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from chisel_shared.contract import frames
+from chisel_shared.contract.files import FileMode
 from chisel_shared.contract.ids import Digest, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView
-from chisel_shared.contract.messages import Jobs, Traces, TraceView
+from chisel_shared.contract.messages import FileView, Jobs, Outputs, Traces, TraceView
 
 KEY = "chsl_usr_tests"
 JOB_ID = JobId("0123456789")
@@ -59,6 +60,13 @@ class Script:
     """Accept connections and never say anything."""
     traces: dict[str, bytes] = field(default_factory=dict)
     damage_traces: bool = False
+    outputs: dict[str, tuple[FileMode, bytes]] = field(default_factory=dict)
+    missing_outputs: int = 0
+    """So many files are announced and never stored."""
+    cut_downloads: list[int] = field(default_factory=list)
+    """One download each: drop it after so many bytes of the file."""
+    damage_downloads: int = 0
+    """So many downloads have another last byte."""
 
 
 class Gateway:
@@ -75,6 +83,7 @@ class Gateway:
         self.url = ""
         self.cancelled = asyncio.Event()
         self.events: list[str] = []
+        self.ranges: list[int] = []
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
@@ -83,6 +92,8 @@ class Gateway:
         app.router.add_get("/api/v1/jobs", self.list_jobs)
         app.router.add_get("/api/v1/jobs/{id}", self.get_job)
         app.router.add_post("/api/v1/jobs/{id}/cancel", self.cancel_job)
+        app.router.add_get("/api/v1/jobs/{id}/files", self.list_files)
+        app.router.add_get("/api/v1/jobs/{id}/files/{digest}", self.get_file)
         app.router.add_get("/api/v1/jobs/{id}/traces", self.list_traces)
         app.router.add_get("/api/v1/jobs/{id}/traces/{name}", self.get_trace)
         return app
@@ -287,6 +298,39 @@ class Gateway:
             return denied
         data = self.script.traces[request.match_info["name"]]
         return web.Response(body=data[:-1] if self.script.damage_traces else data)
+
+    async def list_files(self, request: web.Request) -> web.Response:
+        files = tuple(
+            FileView(JOB_ID, 1, path, mode, len(data), Digest(hashlib.sha256(data).hexdigest()))
+            for path, (mode, data) in self.script.outputs.items()
+        )
+        count = len(files) + self.script.missing_outputs
+        outputs = Outputs(JOB_ID, 1, ended=True, count=count, left_out="", files=files)
+        return self._denied(request) or self._missing(request) or _json(outputs)
+
+    async def get_file(self, request: web.Request) -> web.StreamResponse:
+        denied = self._denied(request)
+        if denied is not None:
+            return denied
+        wanted, script = request.match_info["digest"], self.script
+        (data, *_) = [
+            data for _, data in script.outputs.values() if hashlib.sha256(data).hexdigest() == wanted
+        ]
+        start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        self.ranges.append(start)
+        if script.damage_downloads:
+            script.damage_downloads -= 1
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        response = web.StreamResponse(status=206 if start else 200)
+        response.content_length = len(data) - start
+        await response.prepare(request)
+        if script.cut_downloads:
+            await response.write(data[start : script.cut_downloads.pop(0)])
+            _drop(request)
+            return response
+        await response.write(data[start:])
+        await response.write_eof()
+        return response
 
     def _missing(self, request: web.Request) -> web.Response | None:
         if self.view is not None and self.view.id.startswith(request.match_info["id"]):
