@@ -20,6 +20,7 @@ from chisel_agent import journal, sandbox
 from chisel_agent.environment import leave_environment
 from chisel_agent.files import JobFiles
 from chisel_agent.gateway import Gateway
+from chisel_agent.job_secrets import JobSecrets
 from chisel_agent.journal import Entry, Fate, Phase
 from chisel_agent.launch import (
     Exit,
@@ -36,7 +37,7 @@ from chisel_agent.outputs import Cap
 from chisel_agent.preparation import Preparation, failure
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.ship import OutputShipping
-from chisel_shared.contract.errors import Stale
+from chisel_shared.contract.errors import ChiselError, Stale
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
 from chisel_shared.contract.messages import AttemptRef
@@ -64,6 +65,7 @@ class Services:
     streams: Streams
     gateway: Gateway
     preparation: Preparation
+    secrets: JobSecrets
     launcher: Launcher
     cap: Cap
     files_wait_seconds: float
@@ -248,14 +250,16 @@ class Attempt:
                     entry.assignment, self._folder, gpus=entry.gpus, master_port=entry.master_port
                 )
             )
-            if plan is None or self._stop.is_set():
+            # Only now: whatever installs requirements is to see none of them.
+            secrets = await self._unless_stopped(self._services.secrets.of(entry.assignment))
+            if plan is None or secrets is None or self._stop.is_set():
                 return Exit(reason=EndReason.USER)
             make_spools(self._folder)
             write_plan(self._folder, plan)
             if entry.assignment.spec.retries > 0 and not (self._folder / "lease").exists():
                 write_lease(self._folder, lease_end(entry.claimed_at, entry.assignment.lease_seconds))
             self._write(phase=Phase.LAUNCHED)
-            self._services.launcher.launch(self._folder)
+            self._services.launcher.launch(self._folder, secrets)
         except Exception as error:
             return failure(error)
         log.info("launched", gpus=entry.gpus)
@@ -316,12 +320,20 @@ class Attempt:
         if not (self._folder / "running").exists() and self._launches < _LAUNCHES:
             log.warning("shim_killed_before_its_job")
             self._launches += 1
-            self._services.launcher.launch(self._folder)
+            await self._launch_again()
             return
         log.warning("shim_killed")
         await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref)
         lost = Exit(reason=EndReason.AGENT_LOST, detail="the process that watched over it was killed")
         write_exit(self._folder, lost)
+
+    async def _launch_again(self) -> None:
+        try:
+            secrets = await self._services.secrets.of(self.entry.assignment)
+        except ChiselError as error:
+            write_exit(self._folder, failure(error))
+            return
+        self._services.launcher.launch(self._folder, secrets)
 
     # Until everybody knows
 

@@ -9,7 +9,7 @@ import msgspec
 
 from chisel_agent.outgoing import Outgoing
 from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable, from_code
-from chisel_shared.contract.ids import Digest, ProjectId
+from chisel_shared.contract.ids import Digest, ProjectId, SessionId
 from chisel_shared.contract.messages import AgentCredentials, AttemptRef
 from chisel_shared.runtime.logs import Log
 
@@ -84,6 +84,20 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"the gateway does not answer: {error!r}") from error
 
+    async def open_secrets(self, ref: AttemptRef, session: SessionId) -> dict[str, bytes]:
+        """The secrets of an attempt that this session holds, by variable."""
+        try:
+            async with self._session.post(
+                f"{self._url}/agent/secrets/{ref.job_id}/{ref.attempt}",
+                json={"session": session},
+                headers=self._headers,
+                timeout=_TIMEOUT,
+            ) as answer:
+                await _refuse(answer)
+                return msgspec.json.decode(await answer.read(), type=_Secrets).variables
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the gateway does not answer: {error!r}") from error
+
 
 async def _refuse(answer: aiohttp.ClientResponse) -> None:
     """Raise what an answer that is not 2xx means."""
@@ -91,6 +105,10 @@ async def _refuse(answer: aiohttp.ClientResponse) -> None:
         return
     body = await answer.content.read(64 * 1024)
     raise _error_of(answer.status, body)
+
+
+class _Secrets(msgspec.Struct):
+    variables: dict[str, bytes]
 
 
 class _Problem(msgspec.Struct):

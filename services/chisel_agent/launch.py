@@ -13,8 +13,10 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from chisel_agent import records
@@ -25,6 +27,7 @@ log = Log("chisel.agent.launch")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _TRIES = 3
 _LOG_BYTES = 4 << 20
+NO_SECRETS: Mapping[str, bytes] = MappingProxyType({})
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _BOOT = """import sys; sys.path.insert(0, {path!r})
 from chisel_agent.shim_factory import main; sys.exit(main(sys.argv[1:]))"""
@@ -62,9 +65,10 @@ class Exit:
 
 
 class Launcher(Protocol):
-    def launch(self, folder: Path) -> None:
-        """Start the job whose plan lies in `folder`. It is its shim's when this returns: the agent may
-        die. `OSError` when nothing was started; doing it twice starts it once."""
+    def launch(self, folder: Path, secrets: Mapping[str, bytes]) -> None:
+        """Start the job whose plan lies in `folder`, with `secrets` added to its variables. It is its
+        shim's when this returns: the agent may die. `OSError` when nothing was started; doing it twice
+        starts it once."""
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -229,14 +233,14 @@ class ColdLauncher:
         if self._factory is not None:
             self._forget()
 
-    def launch(self, folder: Path) -> None:
+    def launch(self, folder: Path, secrets: Mapping[str, bytes] = NO_SECRETS) -> None:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for _ in range(_TRIES):
                 if self._factory is None:
                     self.open()
-                if self._hand_over(folder, lock):
+                if self._hand_over(folder, lock, secrets):
                     return
                 self._forget()
             raise OSError("no shim could be started")
@@ -245,11 +249,13 @@ class ColdLauncher:
         finally:
             os.close(lock)
 
-    def _hand_over(self, folder: Path, lock: int) -> bool:
-        """Give `folder` and its lock to the next spare; False when the factory is gone."""
+    def _hand_over(self, folder: Path, lock: int, secrets: Mapping[str, bytes]) -> bool:
+        """Give `folder`, its lock and what is not to lie in it to the next spare; False when the factory
+        is gone."""
         assert self._factory is not None
+        variables = b"".join(b"%s=%s\0" % (name.encode(), value) for name, value in secrets.items())
         try:
-            socket.send_fds(self._factory, [os.fsencode(folder)], [lock])
+            socket.send_fds(self._factory, [os.fsencode(folder) + b"\0" + variables], [lock])
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True

@@ -64,6 +64,11 @@ class Scheduler:
         self._welcomed.set()
         return welcome
 
+    async def session(self) -> SessionId:
+        """The session that the scheduler knows us by; waits for one that is just beginning."""
+        await self._welcomed.wait()
+        return self._session
+
     async def claim(self, *, key: str, gpus_free: int) -> Claimed:
         """One try; the same `key` gets the same answer."""
         await self._welcomed.wait()

@@ -21,6 +21,7 @@ from chisel_agent.gateway import Gateway
 from chisel_agent.gpus import probe_of
 from chisel_agent.identity import credentials, lock_data_dir
 from chisel_agent.installer import Installer
+from chisel_agent.job_secrets import JobSecrets
 from chisel_agent.launch import ColdLauncher
 from chisel_agent.outputs import Cap
 from chisel_agent.ports import Ports
@@ -237,6 +238,7 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         streams=Streams(output),
         gateway=gateway,
         preparation=preparation,
+        secrets=JobSecrets(gateway=gateway, scheduler=scheduler),
         launcher=launcher,
         cap=Cap(files=settings.outputs_limit_files, bytes=settings.outputs_limit_bytes),
         files_wait_seconds=settings.files_wait_seconds,

@@ -63,10 +63,11 @@ STREAMS = ("stdout", "stderr")
 
 
 class Shim:
-    def __init__(self, folder: str, child: Child) -> None:
+    def __init__(self, folder: str, child: Child, secrets: bytes) -> None:
         self.launch = Launch(read("launch"))
         self.folder = folder
         self.child = child
+        self.secrets = secrets  # never in a file
         self.name = os.fsencode(os.path.basename(folder))
         self.streams = [Stream(name) for name in STREAMS]
         self.poll = select.poll()
@@ -124,7 +125,8 @@ class Shim:
         write_file("cgroup", os.fsencode(self.child.cgroup))
         write_file("running", b"")
         self.oom_kills = oom_kills(self.child.cgroup)
-        problem = self.child.release(self.folder)
+        problem = self.child.release(self.folder, self.secrets)
+        self.secrets = b""
         if problem:
             os.waitpid(self.child.pid, 0)
             self.reason, self.detail = "start", problem

@@ -21,6 +21,7 @@ from chisel_agent.shim_system import (
     make_cgroup,
     read,
     widen,
+    write_all,
 )
 
 DEFAULTED = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGXFSZ)
@@ -50,10 +51,12 @@ class Child:
         for descriptor in (go, stdout, stderr, problem):
             os.close(descriptor)
 
-    def release(self, folder: str) -> str:
-        """Let it become the job of `folder`; "" once its program has taken over, else what went wrong."""
+    def release(self, folder: str, secrets: bytes) -> str:
+        """Let it become the job of `folder`, which finds `secrets` too; "" once its program has taken
+        over, else what went wrong."""
+        word = os.fsencode(folder) + b"\0" + secrets
         try:
-            os.write(self._go, os.fsencode(folder))
+            write_all(self._go, b"%d\0" % len(word) + word)
         except BrokenPipeError:
             return "its process was killed before it began"
         os.close(self._go)
@@ -74,9 +77,13 @@ def wait_and_become(go: int, stdout: int, stderr: int, problem: int, cgroup: str
     null = os.open("/dev/null", os.O_RDONLY)
     for number, descriptor in enumerate((null, stdout, stderr)):
         os.dup2(descriptor, number)  # the only descriptors that stay open over exec
-    folder = os.read(go, 8192)
-    if not folder:
-        return
+    heard = b""
+    while part := os.read(go, 1 << 16):
+        heard += part
+    length, _, word = heard.partition(b"\0")
+    if not word or len(word) != int(length):
+        return  # the shim was killed, perhaps in the middle of a word
+    folder, _, secrets = word.partition(b"\0")
     argv: list[str] = []
     try:
         os.chdir(folder)
@@ -89,6 +96,10 @@ def wait_and_become(go: int, stdout: int, stderr: int, problem: int, cgroup: str
             os.chdir(launch.cwd)
         except OSError as error:
             raise OSError(error.errno, f"its working directory: {error.strerror}") from None
+        for pair in secrets.split(b"\0"):
+            name, equals, value = os.fsdecode(pair).partition("=")
+            if equals:
+                launch.env[name] = value
         os.execvpe(argv[0], argv, launch.env)
     except BaseException as error:
         text = getattr(error, "strerror", None) or str(error)

@@ -54,20 +54,20 @@ def be_spare(cgroup_parent: str, tell: int) -> None:
             child.dismiss()
             remove_cgroup(child.cgroup)
         else:
-            status = run(given[0], child)
+            status = run(given[0], child, given[1])
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
 
-def run(folder: str, child: Child) -> int:
-    """Be the shim of `folder`, whose lock this process holds."""
+def run(folder: str, child: Child, secrets: bytes = b"") -> int:
+    """Be the shim of `folder`, whose lock this process holds, for a job that finds `secrets`."""
     # With either of these files a shim has been here before us: user code never runs twice.
     if any(os.path.exists(f"{folder}/{name}") for name in ("exit", "running")):
         child.dismiss()
         remove_cgroup(child.cgroup)
         return REFUSED
     os.chdir(folder)
-    Shim(folder, child).run()
+    Shim(folder, child, secrets).run()
     return 0

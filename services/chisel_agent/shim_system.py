@@ -230,10 +230,14 @@ def write_to(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def receive() -> tuple[str, int] | None:
-    """As a spare: wait for a folder and its lock; None when the agent went away instead."""
+MOST_HANDED_BYTES = 256 * 1024  # a folder's name and a job's secrets: below what a socket holds
+
+
+def receive() -> tuple[str, bytes] | None:
+    """As a spare: wait for a folder, its lock, which stays open as long as this process, and the job's
+    secrets, `NAME=value` and a NUL each; None when the agent went away instead."""
     inbox = _socket.socket(fileno=0)
-    data, ancillary, _, _ = inbox.recvmsg(8192, _socket.CMSG_LEN(4))
+    data, ancillary, _, _ = inbox.recvmsg(MOST_HANDED_BYTES, _socket.CMSG_LEN(4))
     inbox.detach()
     if not data or not ancillary:
         return None
@@ -242,7 +246,8 @@ def receive() -> tuple[str, int] | None:
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    return os.fsdecode(data), lock
+    folder, _, secrets = data.partition(b"\0")
+    return os.fsdecode(folder), secrets
 
 
 def take_lock(folder: str) -> tuple[str, int] | None:

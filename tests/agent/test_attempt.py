@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -251,15 +252,17 @@ async def test_a_shim_that_was_killed_before_its_job_began_is_replaced(
     hand_over = ColdLauncher._hand_over
     lost: list[Path] = []
 
-    def lose_the_first(self: ColdLauncher, folder: Path, lock: int) -> bool:
+    def lose_the_first(self: ColdLauncher, folder: Path, lock: int, secrets: Mapping[str, bytes]) -> bool:
         if not lost:
             lost.append(folder)
             return True
-        return hand_over(self, folder, lock)
+        return hand_over(self, folder, lock, secrets)
 
     monkeypatch.setattr(ColdLauncher, "_hand_over", lose_the_first)
     async with world.agent():
-        ref = await world.scheduler.submit(world.python("print('once')"))
+        world.gateway.secrets["TOKEN"] = b"once"
+        code = "import os; print(os.environ['TOKEN'])"
+        ref = await world.scheduler.submit(world.python(code, secrets={"TOKEN": "A"}))
         assert (await world.scheduler.end_of(ref)).exit_code == 0
     assert (await world.output(ref))[0] == b"once\n"
     assert lost

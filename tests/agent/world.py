@@ -73,6 +73,12 @@ class FakeGateway:
     traces: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     outputs: dict[tuple[str, int], dict[str, tuple[str, bytes]]] = field(default_factory=dict)
     refuse_after: int | None = None
+    secrets: dict[str, bytes] = field(default_factory=dict)
+    """What any job finds that wants secrets at all."""
+    sessions: list[str] = field(default_factory=list)
+    """Which sessions asked for them."""
+    no_secret: str = ""
+    """Why there is none."""
     asked: list[str] = field(default_factory=list)
     refuse: bool = False
     stall: asyncio.Event | None = None
@@ -88,6 +94,7 @@ class FakeGateway:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/api/v1/agents/join", self._join)
         app.router.add_get("/api/v1/agent/bundles/{project}/{digest}", self._bundle)
+        app.router.add_post("/api/v1/agent/secrets/{job}/{attempt}", self._secrets)
         app.router.add_put("/api/v1/agent/files/{job}/{attempt}/{kind}", self._file)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
@@ -108,6 +115,14 @@ class FakeGateway:
         self._check(request)
         assert (await request.json())["token"] == "join-token"
         return web.Response(body=msgspec.json.encode(self.credentials), content_type="application/json")
+
+    async def _secrets(self, request: web.Request) -> web.Response:
+        self._check(request)
+        assert request.headers["Authorization"] == f"Bearer {self.credentials.key}"
+        self.sessions.append((await request.json())["session"])
+        if self.no_secret:
+            return web.json_response({"error": {"code": "not_found", "message": self.no_secret}}, status=404)
+        return web.Response(body=msgspec.json.encode({"variables": self.secrets}))
 
     async def _bundle(self, request: web.Request) -> web.Response:
         self._check(request)
