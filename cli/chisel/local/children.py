@@ -67,6 +67,7 @@ def variables(name: str, folder: Path, state: State) -> dict[str, str]:
             **tables,
             "BOOTSTRAP_KEY_FILE": str(folder / KEY_FILE),
             "JOIN_TOKEN_FILE": str(folder / "join-token"),
+            "SECRETS_KEY_FILE": str(folder / "secrets-key"),
             "AGENT_NATS_URL": bus["NATS_URL"],
             "AGENT_NATS_USER": "agent",
             "AGENT_NATS_PASSWORD": state.agent_password,
