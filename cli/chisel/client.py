@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from chisel import auth, settings
 from chisel.address import parse
-from chisel_shared.contract.errors import BadRequest, InternalError, NotFound
+from chisel_shared.contract.errors import BadRequest, InternalError
+from chisel_shared.contract.ids import LAST
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; these are loaded by the verbs that need them
 if TYPE_CHECKING:
@@ -20,14 +21,11 @@ if TYPE_CHECKING:
 
     from chisel.api import Api
     from chisel.bundle import Bundle
-    from chisel.following import Following
+    from chisel.following import Following, Wanted
     from chisel.pulling import Pulled
     from chisel_shared.contract.frames import Position
     from chisel_shared.contract.job import JobSpec, JobView
-    from chisel_shared.contract.messages import FileView, Outputs, TraceView
-
-LAST = "@last"
-"""Stands for the newest job wherever a job is named."""
+    from chisel_shared.contract.messages import FileView, GpuKind, Outputs, SecretView, TraceView, Why
 
 
 class Client:
@@ -72,10 +70,12 @@ class Client:
         *,
         position: "Position | None" = None,
         live: bool = True,
+        wanted: "Wanted | None" = None,
         wake: "socket.socket | None" = None,
     ) -> "Following":
-        """The output of a job from `position`; without `live` only what there is by now."""
-        from chisel.following import Following
+        """The output of a job from `position`; without `live` only what there is by now. `wanted` leaves
+        out a part of it, or tells more."""
+        from chisel.following import Following, Wanted
 
         return Following(
             address=self._address,
@@ -83,6 +83,7 @@ class Client:
             job_id=self.resolve(job_id),
             position=position,
             live=live,
+            wanted=wanted or Wanted(),
             wake=wake,
         )
 
@@ -100,13 +101,55 @@ class Client:
 
         return _decoded(answer, JobView)
 
-    def cancel(self, job_id: str) -> "JobView":
-        """Ask for the end of a job; one that has ended stays as it is."""
-        answer = self._http().post_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/cancel")
+    def cancel(
+        self, job_id: str, *, signal: str = "INT", grace_seconds: float | None = None, reason: str = ""
+    ) -> "JobView":
+        """Ask for the end of a job; one that has ended stays as it is. `signal` comes first; a job that
+        goes on for `grace_seconds` gets SIGTERM, then SIGKILL. `reason` is shown with its end."""
+        body = b""
+        if (signal, grace_seconds, reason) != ("INT", None, ""):
+            import json
+
+            wish = {"signal": signal, "grace_seconds": grace_seconds, "reason": reason}
+            body = json.dumps(wish).encode()
+        answer = self._http().post_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/cancel", body)
         # Only now, while the backend is at it: decoding costs more to load than asking.
         from chisel_shared.contract.job import JobView
 
         return _decoded(answer, JobView)
+
+    def wait(self, job_id: str) -> "JobView":
+        """One job, once it has ended."""
+        from chisel.following import Wanted
+
+        following = self.follow(job_id, wanted=Wanted(output=False))
+        for _ in following:
+            continue
+        assert following.job is not None
+        return following.job
+
+    def rerun(self, job_id: str, *, idempotency_key: str = "") -> "JobView":
+        """A new job with the spec and the files of another. One key always stands for one job."""
+        key = idempotency_key or os.urandom(16).hex()
+        path = f"/api/v1/jobs/{self.resolve(job_id)}/rerun"
+        answer = self._http().post_bytes(path, headers={"Idempotency-Key": key})
+        from chisel_shared.contract.messages import Submitted
+
+        return _decoded(answer, Submitted).job
+
+    def why(self, job_id: str) -> "Why":
+        """Where a job stands in the queue, and what it waits for."""
+        answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/why")
+        from chisel_shared.contract.messages import Why
+
+        return _decoded(answer, Why)
+
+    def gpus(self) -> "tuple[GpuKind, ...]":
+        """What GPUs there are and how many are free, by model."""
+        answer = self._http().get_bytes("/api/v1/gpus")
+        from chisel_shared.contract.messages import Gpus
+
+        return _decoded(answer, Gpus).kinds
 
     def traces(self, job_id: str) -> "tuple[TraceView, ...]":
         """The traces a job has saved so far, by attempt and name."""
@@ -169,13 +212,33 @@ class Client:
             puller = Puller(api=api, folder=folder, outputs=outputs, force=force, stopped=stopped)
             yield from puller.pull(files)
 
+    def set_secret(self, name: str, value: bytes) -> "SecretView":
+        """Keep `value` for jobs of this project that ask for the secret `name`."""
+        from chisel_shared.contract.messages import SecretView
+        from chisel_shared.contract.variables import check_secret_name, check_secret_value
+
+        check_secret_name(name)
+        check_secret_value(name, value)
+        return _decoded(self._http().put_bytes(f"/api/v1/secrets/{name}", value), SecretView)
+
+    def secrets(self) -> "tuple[SecretView, ...]":
+        """The project's secrets by name; nobody is told their values but jobs."""
+        answer = self._http().get_bytes("/api/v1/secrets")
+        from chisel_shared.contract.messages import Secrets
+
+        return _decoded(answer, Secrets).secrets
+
+    def remove_secret(self, name: str) -> None:
+        """Forget a secret. `NotFound` when there is none of that name."""
+        from chisel_shared.contract.variables import check_secret_name
+
+        check_secret_name(name)
+        self._http().delete_bytes(f"/api/v1/secrets/{name}")
+
     def resolve(self, job_id: str) -> str:
-        """`job_id` as it may stand in a path; `@last` becomes the newest job's."""
-        if job_id == LAST:
-            newest = self.jobs(limit=1)
-            if not newest:
-                raise NotFound("there is no job yet")
-            return newest[0].id
+        """`job_id` as it may stand in a path; what it names is the backend's to say."""
+        if job_id in LAST:
+            return job_id
         if not job_id.isascii() or not job_id.replace("-", "").isalnum():
             raise BadRequest(f"{job_id!r} is not a job's id")
         return job_id.lower()

@@ -16,7 +16,7 @@ from chisel.address import Address, Unreachable
 from chisel.bundle import Bundle
 from chisel.connection import Binary, Connection, ConnectionLost, Rejected, Text, wait
 from chisel_shared.contract import frames
-from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable, from_code
+from chisel_shared.contract.errors import ChiselError, InternalError, TooLarge, Unavailable, from_code
 from chisel_shared.contract.frames import Position
 from chisel_shared.contract.job import JobSpec, JobView
 
@@ -39,11 +39,26 @@ on which we heard nothing meanwhile."""
 _MAX_UPLOADS = 3
 
 
+class Wanted(NamedTuple):
+    """What of a job is followed: all of it, if nothing is said. See `frames.Follow`."""
+
+    output: bool = True
+    tail: int | None = None
+    since: float | None = None
+    streams: tuple[str, ...] = ()
+    timestamps: bool = False
+
+
+EVERYTHING = Wanted()
+
+
 class Output(NamedTuple):
-    """Bytes the script wrote: `stream` is `"stdout"` or `"stderr"`."""
+    """Bytes the script wrote: `stream` is `"stdout"` or `"stderr"`. `time` is when they came to the
+    backend, where that is `Wanted` and known; 0 otherwise."""
 
     stream: str
     data: bytes | bytearray
+    time: float = 0.0
 
 
 class Changed(NamedTuple):
@@ -101,6 +116,7 @@ class Following:
         job_id: str = "",
         position: Position | None = None,
         live: bool = True,
+        wanted: Wanted = EVERYTHING,
         wake: socket.socket | None = None,
     ) -> None:
         self.job: JobView | None = None
@@ -114,6 +130,9 @@ class Following:
         self._attempt = position.attempt
         self._offsets = {"stdout": position.stdout, "stderr": position.stderr}
         self._live = live
+        self._wanted = wanted
+        self._began = time.monotonic()
+        self._time = 0.0
         self._wake = wake
         self._connection: Connection | None = None
         self._known = False
@@ -137,7 +156,15 @@ class Following:
         )
 
     def submit(self, submission: Submission) -> None:
-        """What iterating submits, where it was not yet known when the connection was dialled."""
+        """What iterating submits, where it was not yet known when the connection was dialled. `TooLarge`
+        when the gateway would not even read it."""
+        frame = frames.Submit(spec=submission.spec, idempotency_key=submission.idempotency_key)
+        size = len(frames.encode(frame))
+        if size > frames.MAX_TEXT_BYTES:
+            raise TooLarge(
+                f"the job's arguments and variables take {size // 1024} KiB, a job's may take"
+                f" {frames.MAX_TEXT_BYTES // 1024}: put what is large into a file of the directory"
+            )
         self._submission = submission
 
     def cancel(self) -> None:
@@ -209,12 +236,17 @@ class Following:
                     if first and self._cancel_wanted:
                         self._tell(frames.Cancel(job.id))
                 case frames.BundleMissing():
+                    self.submitted = False
                     began = time.monotonic()
                     yield from self._upload()
                     if time.monotonic() - began > _STALE_SECONDS:
                         self.close()
                         return False
                     self._ask_for_job()
+                case frames.Begin(position):
+                    yield from self._begin(position)
+                case frames.Stamp(moment):
+                    self._time = moment
                 case frames.End(job):
                     self.job = job
                     return True
@@ -242,7 +274,11 @@ class Following:
             self._tell(frames.Submit(spec=spec, idempotency_key=key))
             return
         job_id = self.job.id if self.job else self._job_id
-        self._tell(frames.Follow(job_id=job_id, position=self.position, live=self._live))
+        wanted = self._wanted
+        if wanted.since is not None and wanted.since < 0:
+            # So long before it was asked for, not before it is asked for again.
+            wanted = wanted._replace(since=wanted.since - (time.monotonic() - self._began))
+        self._tell(frames.Follow(job_id=job_id, position=self.position, live=self._live, **wanted._asdict()))
         if self._cancel_wanted:
             self._tell(frames.Cancel(job_id))
 
@@ -261,6 +297,15 @@ class Following:
         with Api(url=str(self._address), key=self._key) as api:
             for sent in api.upload(f"/api/v1/bundles/{bundle.digest}", bundle.size, bundle):
                 yield Uploading(sent, bundle.size)
+
+    def _begin(self, position: Position) -> Iterator[Event]:
+        """Output is wanted from here on. A lost connection goes on where it broke; only later attempts
+        still begin by a `since`."""
+        if 0 < self._attempt < position.attempt:
+            yield Attempt(position.attempt)
+        self._attempt = position.attempt
+        self._offsets = {"stdout": position.stdout, "stderr": position.stderr}
+        self._wanted = self._wanted._replace(tail=None)
 
     def _output(self, part: Binary) -> Iterator[Event]:
         """What of a binary message is new. Messages arrive in parts, their header perhaps too."""
@@ -288,7 +333,7 @@ class Following:
         self._at = at + len(data)
         if self._at > have:
             self._offsets[self._stream] = self._at
-            yield Output(self._stream, data[have - at :])
+            yield Output(self._stream, data[have - at :], self._time)
 
     def _rest(self) -> Iterator[Event]:
         """Pause before the next try, a random part of it so that clients do not come all at once."""

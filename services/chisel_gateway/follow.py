@@ -5,24 +5,28 @@ for; one that was lost, or is archived, ends where its stored bytes end.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Protocol
 
 from chisel_gateway.calls import beside, forever
 from chisel_gateway.feed import Feed, Watch
+from chisel_gateway.selection import Selection, Stamps
 from chisel_gateway.storage import StorageClient
 from chisel_shared.contract.errors import Unavailable
-from chisel_shared.contract.frames import End, Position, ServerFrame, Update
+from chisel_shared.contract.frames import Begin, End, Follow, Position, ServerFrame, Stamp, Update
 from chisel_shared.contract.ids import AgentId, ProjectId
 from chisel_shared.contract.job import FINAL, EndReason, JobEnd, JobState, JobView
 from chisel_shared.contract.messages import GetAttempt
 from chisel_shared.runtime.bus import Bus
-from chisel_shared.runtime.output import Follower, Tail
+from chisel_shared.runtime.output import STREAMS, Follower, Tail
 from chisel_shared.runtime.streams import Chunk, Streams, attempt_subject
 
 _MISSING_SECONDS = 10.0
+_RETRY_SECONDS = 0.2
 _UNCERTAIN = (EndReason.LEASE_EXPIRED, EndReason.AGENT_LOST)
 
 
@@ -32,6 +36,11 @@ class Sink(Protocol):
     async def send(self, frame: ServerFrame) -> None: ...
 
     async def send_output(self, attempt: int, chunk: Chunk) -> None: ...
+
+
+def _moment(since: float | None) -> float | None:
+    """The time that is meant: a negative one counts back from now."""
+    return time.time() + since if since is not None and since < 0 else since
 
 
 def is_over(view: JobView, attempt: int) -> bool:
@@ -48,36 +57,77 @@ class Following:
         self._feed = feed
         self._storage = storage
 
-    async def follow(
-        self, view: JobView, project_id: ProjectId, position: Position, sink: Sink, *, live: bool
-    ) -> None:
-        """Send what happens to a job until its end; without `live`, what has happened by now.
-        `Unavailable` when a job has ended and parts of its output have not been stored yet."""
+    async def follow(self, view: JobView, project_id: ProjectId, wanted: Follow, sink: Sink) -> None:
+        """Send what is `wanted` of what happens to a job until its end; without `live`, of what has
+        happened by now. `Unavailable` when a job has ended and parts of its output have not been stored
+        yet."""
         async with (
             self._feed.watch(view, project_id) as watch,
             beside(_send_changes(watch, view, sink), name=f"changes {view.id}"),
         ):
-            await self._send_attempts(watch, position, sink, live=live)
+            if wanted.output:
+                await self._send_attempts(watch, wanted, sink)
+            while wanted.live and view.state not in FINAL:
+                view = await watch.newer_than(view)
         await sink.send(End(job=watch.view))
 
-    async def _send_attempts(self, watch: Watch, position: Position, sink: Sink, *, live: bool) -> None:
-        attempt = max(1, position.attempt)
+    async def _send_attempts(self, watch: Watch, wanted: Follow, sink: Sink) -> None:
+        live, position = wanted.live, wanted.position
+        attempt = max(1, position.attempt if wanted.tail is None else watch.view.attempt)
         offsets = {"stdout": position.stdout, "stderr": position.stderr}
+        since = _moment(wanted.since)
+        tail = wanted.tail
         while True:
             view = watch.view
             while live and view.attempt < attempt and view.state not in FINAL:
                 view = await watch.newer_than(view)
             if view.attempt < attempt:
                 return
-            await self.send_attempt(watch, attempt, offsets, sink, live=live)
+            if tail is not None or (since is not None and attempt != position.attempt):
+                offsets = await self._begin(view, attempt, wanted.streams or STREAMS, tail, since)
+                tail = None
+                await sink.send(Begin(position=Position(attempt, **offsets)))
+            for name in STREAMS if wanted.streams else ():
+                if name not in wanted.streams:
+                    offsets[name] = sys.maxsize
+            await self.send_attempt(watch, attempt, offsets, sink, live=live, stamped=wanted.timestamps)
             if watch.view.attempt <= attempt and (not live or watch.view.state in FINAL):
                 return
             attempt, offsets = attempt + 1, {}
 
+    async def _begin(
+        self, view: JobView, attempt: int, names: Sequence[str], tail: int | None, since: float | None
+    ) -> dict[str, int]:
+        """Where the wanted part of an attempt's output begins; what satisfies both wishes, if there are
+        two."""
+        agent_id = await self._agent_of(view, attempt)
+        prefix = attempt_subject(agent_id, view.id, attempt, "")[:-1]
+        selection = Selection(
+            streams=self._streams, storage=self._storage, prefix=prefix, job_id=view.id, attempt=attempt
+        )
+        found = [dict.fromkeys(STREAMS, 0)]
+        while True:
+            try:
+                if tail is not None:
+                    found.append(await selection.tail(tail, names))
+                if since is not None:
+                    found.append(await selection.since(since))
+                return {name: max(places.get(name, 0) for places in found) for name in STREAMS}
+            except Unavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+
     async def send_attempt(
-        self, watch: Watch, attempt: int, offsets: dict[str, int], sink: Sink, *, live: bool
+        self,
+        watch: Watch,
+        attempt: int,
+        offsets: dict[str, int],
+        sink: Sink,
+        *,
+        live: bool,
+        stamped: bool = False,
     ) -> None:
-        """Send one attempt's output to its end, or what there is of it by now if it goes on."""
+        """Send one attempt's output to its end, or what there is of it by now if it goes on; `stamped`
+        tells before each part when it came."""
         view = watch.view
         agent_id = await self._agent_of(view, attempt)
         async with AsyncExitStack() as stack:
@@ -89,8 +139,14 @@ class Following:
                 beside(self._tell_end(watch, attempt, follower), name=f"ending {view.id}")
             )
             chunks = await stack.enter_async_context(aclosing(follower.chunks()))
+            stamps = Stamps(storage=self._storage, job_id=view.id, attempt=attempt)
             while (chunk := await self._next(chunks, view, patient=live)) is not None:
-                await sink.send_output(attempt, chunk)
+                if not stamped:
+                    await sink.send_output(attempt, chunk)
+                    continue
+                async for piece in stamps.split(chunk):
+                    await sink.send(Stamp(time=piece.time))
+                    await sink.send_output(attempt, piece)
 
     async def _next(
         self, chunks: AsyncGenerator[Chunk, None], view: JobView, *, patient: bool

@@ -2,7 +2,7 @@
 
 from chisel_gateway.calls import PATIENCE_SECONDS, ask
 from chisel_shared.contract.errors import BadRequest, Forbidden, NotFound
-from chisel_shared.contract.frames import Position
+from chisel_shared.contract.frames import STREAM_NUMBERS, Follow
 from chisel_shared.contract.ids import Digest, ProjectId, UserId, is_digest, is_job_name
 from chisel_shared.contract.job import JobSpec, JobView
 from chisel_shared.contract.messages import (
@@ -18,6 +18,7 @@ from chisel_shared.contract.messages import (
     Why,
     WhyJob,
 )
+from chisel_shared.contract.outputs import MAX_TAIL_LINES
 from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.bus import Bus
 
@@ -38,12 +39,19 @@ def checked_digest(text: str) -> Digest:
     return Digest(text)
 
 
-def checked_position(position: Position) -> Position:
+def checked_follow(frame: Follow) -> Follow:
+    position = frame.position
     if not 0 <= position.attempt < 1 << 31 or not all(
         0 <= offset < 1 << 62 for offset in (position.stdout, position.stderr)
     ):
         raise BadRequest("a position is an attempt and two numbers of bytes")
-    return position
+    if frame.tail is not None and not 0 <= frame.tail <= MAX_TAIL_LINES:
+        raise BadRequest(f"at most the last {MAX_TAIL_LINES} lines can be asked for")
+    if frame.since is not None and not abs(frame.since) < 1e12:
+        raise BadRequest("a time is a number of seconds")
+    if not set(frame.streams) <= set(STREAM_NUMBERS):
+        raise BadRequest("a job's output is stdout and stderr")
+    return frame
 
 
 class JobDesk:

@@ -11,7 +11,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from chisel_gateway.calls import SUBMIT_PATIENCE_SECONDS, ask, beside
 from chisel_gateway.follow import Following
-from chisel_gateway.jobs import JobDesk, checked_position, project_of
+from chisel_gateway.jobs import JobDesk, checked_follow, project_of
 from chisel_gateway.secrets import SecretDoor
 from chisel_shared.contract.errors import BadRequest, ChiselError, Conflict, InternalError
 from chisel_shared.contract.frames import (
@@ -25,7 +25,6 @@ from chisel_shared.contract.frames import (
     Follow,
     List,
     Listing,
-    Position,
     ServerFrame,
     Submit,
     Update,
@@ -114,10 +113,9 @@ class Session:
                 await self._submit(frame, caller, group)
             case Follow():
                 self._expect_no_follow()
-                position = checked_position(frame.position)
-                job = await self._desk.get(caller, frame.job_id)
+                job = await self._desk.get(caller, checked_follow(frame).job_id)
                 await self.send(Update(job=job))
-                self._start_follow(job, caller, position, group, live=frame.live)
+                self._start_follow(job, caller, frame, group)
             case Cancel():
                 await self.send(Update(job=await self._desk.cancel(caller, frame.job_id)))
             case List():
@@ -138,21 +136,21 @@ class Session:
         log.info("accepted", job_id=submitted.job.id, created=submitted.created)
         await self.send(Accepted(job=submitted.job))
         if frame.follow:
-            self._start_follow(submitted.job, caller, Position(), group, live=True)
+            self._start_follow(submitted.job, caller, Follow(job_id=submitted.job.id), group)
 
     def _expect_no_follow(self) -> None:
         if self._follows:
             raise Conflict("this connection follows a job already: open another")
 
     def _start_follow(
-        self, job: JobView, caller: Principal, position: Position, group: asyncio.TaskGroup, *, live: bool
+        self, job: JobView, caller: Principal, wanted: Follow, group: asyncio.TaskGroup
     ) -> None:
         self._follows = True
-        group.create_task(self._follow(job, caller, position, live=live), name=f"follow {job.id}")
+        group.create_task(self._follow(job, caller, wanted), name=f"follow {job.id}")
 
-    async def _follow(self, job: JobView, caller: Principal, position: Position, *, live: bool) -> None:
+    async def _follow(self, job: JobView, caller: Principal, wanted: Follow) -> None:
         try:
-            await self._following.follow(job, project_of(caller), position, self, live=live)
+            await self._following.follow(job, project_of(caller), wanted, self)
         except ChiselError as error:
             await self._refuse(error)
         finally:

@@ -13,6 +13,7 @@ from chisel_shared.contract.errors import from_code as error_from_code
 from chisel_shared.contract.files import FileKind, FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
 from chisel_shared.contract.messages import Files, FileView
+from chisel_shared.contract.outputs import Marks
 from chisel_shared.runtime.http import ErrorReply, body
 
 SHA256 = "X-Chisel-Sha256"
@@ -80,6 +81,25 @@ class StorageClient:
         async with self._request("GET", f"/outputs/{job_id}/{attempt}/{stream}?offset={offset}") as response:
             async for piece in _pieces(response):
                 yield piece
+
+    async def last_lines(
+        self, job_id: JobId, attempt: int, stream: str, count: int, before: int | None
+    ) -> Marks:
+        """Where the last lines of what is archived begin; of the bytes below `before`, if given."""
+        query = f"lines?count={count}" + (f"&before={before}" if before is not None else "")
+        return await self._marks(job_id, attempt, stream, query)
+
+    async def since(self, job_id: JobId, attempt: int, stream: str, time: float) -> Marks:
+        """The first archived byte that came at `time` or later; no mark when there is none."""
+        return await self._marks(job_id, attempt, stream, f"since?time={max(0.0, time):.6f}")
+
+    async def times(self, job_id: JobId, attempt: int, stream: str, offset: int) -> Marks:
+        """When archived bytes from `offset` on came; as many marks as fit."""
+        return await self._marks(job_id, attempt, stream, f"times?offset={offset}")
+
+    async def _marks(self, job_id: JobId, attempt: int, stream: str, query: str) -> Marks:
+        async with self._request("GET", f"/outputs/{job_id}/{attempt}/{stream}/{query}") as response:
+            return msgspec.json.decode(await response.read(), type=Marks)
 
     async def _upload(self, request: web.Request, path: str) -> bytes:
         headers = {

@@ -18,6 +18,7 @@ from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.output import STREAMS
 from chisel_storage.blobs import BLOCK_BYTES, Blobs, bundle_key
 from chisel_storage.files import SHA256, FilesHttp, attempt_of
+from chisel_storage.marks_http import MarksHttp
 from chisel_storage.outputs import DiskOutputs
 from chisel_storage.store import Store
 
@@ -43,6 +44,7 @@ class StorageHttp:
         app.router.add_route("GET", bundle, self.get_bundle)
         FilesHttp(blobs=self._blobs, store=self._store).add_to(app)
         app.router.add_route("GET", "/outputs/{job}/{attempt}/{stream}", self.get_output)
+        MarksHttp(outputs=self._outputs, store=self._store).add_to(app)
         return app
 
     @web.middleware

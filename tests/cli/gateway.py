@@ -17,9 +17,19 @@ from aiohttp import WSMsgType, web
 
 from chisel_shared.contract import frames
 from chisel_shared.contract.files import FileMode
-from chisel_shared.contract.ids import Digest, JobId
+from chisel_shared.contract.ids import LAST, Digest, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView
-from chisel_shared.contract.messages import FileView, Jobs, Outputs, Traces, TraceView
+from chisel_shared.contract.messages import (
+    FileView,
+    GpuKind,
+    Gpus,
+    Jobs,
+    Outputs,
+    Submitted,
+    Traces,
+    TraceView,
+    Why,
+)
 
 KEY = "chsl_usr_tests"
 JOB_ID = JobId("0123456789")
@@ -56,6 +66,9 @@ class Script:
     queue: list[str] = field(default_factory=list)
     """Other reasons to wait, told one after the other without a new version of the job."""
     chunk: int = 64 * 1024
+    begins: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
+    """Where output begins for whoever asks for its last lines or for what is new."""
+    time: float = 0.0
     silent: bool = False
     """Accept connections and never say anything."""
     traces: dict[str, bytes] = field(default_factory=dict)
@@ -76,6 +89,9 @@ class Gateway:
         self.submissions: list[frames.Submit] = []
         self.follows: list[frames.Follow] = []
         self.cancels = 0
+        self.wishes: list[object] = []
+        self.why = Why(job=None)  # type: ignore[arg-type]  # the view is put in when it is asked for
+        self.gpus: tuple[GpuKind, ...] = ()
         self.connections = 0
         self.requests: list[str] = []
         self.view: JobView | None = None
@@ -92,6 +108,9 @@ class Gateway:
         app.router.add_get("/api/v1/jobs", self.list_jobs)
         app.router.add_get("/api/v1/jobs/{id}", self.get_job)
         app.router.add_post("/api/v1/jobs/{id}/cancel", self.cancel_job)
+        app.router.add_post("/api/v1/jobs/{id}/rerun", self.rerun_job)
+        app.router.add_get("/api/v1/jobs/{id}/why", self.why_job)
+        app.router.add_get("/api/v1/gpus", self.list_gpus)
         app.router.add_get("/api/v1/jobs/{id}/files", self.list_files)
         app.router.add_get("/api/v1/jobs/{id}/files/{digest}", self.get_file)
         app.router.add_get("/api/v1/jobs/{id}/traces", self.list_traces)
@@ -135,9 +154,10 @@ class Gateway:
                         follower = asyncio.create_task(self._follow(socket, request, frames.Follow(JOB_ID)))
                     case frames.Follow() as follow:
                         self.follows.append(follow)
-                        if self.view is None or follow.job_id != self.view.id:
+                        if not self._names(follow.job_id):
                             await _say(socket, frames.Failure("not_found", "there is no such job"))
                             continue
+                        assert self.view is not None
                         await _say(socket, frames.Update(self.view))
                         follower = asyncio.create_task(self._follow(socket, request, follow))
                     case frames.Cancel():
@@ -186,6 +206,8 @@ class Gateway:
     ) -> None:
         script = self.script
         assert self.view is not None
+        if follow.tail is not None or follow.since is not None:
+            await _say(socket, frames.Begin(frames.Position(script.attempt, **script.begins)))
         if self.view.state is JobState.QUEUED:
             for waiting in script.queue:
                 await _say(socket, frames.Update(msgspec.structs.replace(self.view, waiting=waiting)))
@@ -208,8 +230,12 @@ class Gateway:
             "stdout": follow.position.stdout if same else 0,
             "stderr": follow.position.stderr if same else 0,
         }
+        if follow.tail is not None or follow.since is not None:
+            have = dict(script.begins)
         budget = script.cut_after.pop(0) if script.cut_after else None
-        for stream, data in script.pieces:
+        for stream, data in script.pieces if follow.output else ():
+            if follow.timestamps:
+                await _say(socket, frames.Stamp(script.time))
             for at in range(0, len(data), script.chunk):
                 piece = data[at : at + script.chunk]
                 start = max(0, have[stream] - offsets[stream])
@@ -249,6 +275,10 @@ class Gateway:
             self.cancelled.set()
         return self.change(cancel_requested=True)
 
+    def _names(self, name: str) -> bool:
+        """Whether `name` stands for the job."""
+        return self.view is not None and (name in LAST or self.view.id.startswith(name))
+
     # HTTP
 
     async def put_bundle(self, request: web.Request) -> web.StreamResponse:
@@ -283,7 +313,24 @@ class Gateway:
         return self._denied(request) or self._missing(request) or _json(self.view)
 
     async def cancel_job(self, request: web.Request) -> web.Response:
-        return self._denied(request) or self._missing(request) or _json(self._cancel())
+        if refused := self._denied(request) or self._missing(request):
+            return refused
+        self.wishes.append(await request.json() if request.can_read_body else {})
+        return _json(self._cancel())
+
+    async def rerun_job(self, request: web.Request) -> web.Response:
+        """The one job there is starts anew."""
+        if refused := self._denied(request) or self._missing(request):
+            return refused
+        self.change(state=JobState.QUEUED, end=None, ended_at=None, started_at=None)
+        return _json(Submitted(self.change(), created=True))
+
+    async def why_job(self, request: web.Request) -> web.Response:
+        refused = self._denied(request) or self._missing(request)
+        return refused or _json(msgspec.structs.replace(self.why, job=self.view))
+
+    async def list_gpus(self, request: web.Request) -> web.Response:
+        return self._denied(request) or _json(Gpus(self.gpus))
 
     async def list_traces(self, request: web.Request) -> web.Response:
         traces = tuple(
@@ -333,7 +380,7 @@ class Gateway:
         return response
 
     def _missing(self, request: web.Request) -> web.Response | None:
-        if self.view is not None and self.view.id.startswith(request.match_info["id"]):
+        if self._names(request.match_info["id"]):
             return None
         return _error(404, "not_found", f"there is no job {request.match_info['id']}")
 

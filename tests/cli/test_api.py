@@ -79,7 +79,7 @@ def test_a_refusal_before_the_upload_is_complete_is_heard(gateway: Gateway) -> N
 
 def test_questions(gateway: Gateway, client: Client) -> None:
     assert client.jobs() == ()
-    with pytest.raises(NotFound, match="there is no job yet"):
+    with pytest.raises(NotFound, match="there is no job @last"):
         client.job("@last")
     gateway.view = job()
     assert client.jobs(unfinished=True, limit=1) == (job(),)

@@ -250,7 +250,7 @@ def test_jobs_are_listed_and_cancelled(gateway: Gateway, chisel: Command) -> Non
     done = chisel("ps")
     heading, row = done.stdout.decode().splitlines()
     assert heading.split() == ["JOB", "NAME", "GPUS", "STATE", "WHERE", "TIME"]
-    assert row.startswith(f"{JOB_ID}  train  1 x A100-80GB  succeeded (exit:0)  gpu-01  ")
+    assert row.startswith(f"{JOB_ID[:8]}  train  1 x A100-80GB  succeeded (exit:0)  gpu-01  ")
     listed = json.loads(chisel("ps", "-a", "-n", "1", "--json").stdout)
     assert [job["id"] for job in listed] == [JOB_ID]
     done = chisel("cancel", JOB_ID, "zzz")

@@ -19,6 +19,7 @@ from chisel_shared.runtime.streams import Streams, Usage
 from chisel_storage import archive as module
 from chisel_storage.archive import Place, crowding, place_of, totals
 from chisel_storage.store import Archived
+from chisel_storage.times import Mark
 from tests.support.output import Received, Spool
 from tests.support.storage import FakeAttempts, RunningStorage
 from tests.support.waiting import until
@@ -117,8 +118,11 @@ async def test_a_death_before_or_after_any_step_costs_nothing(
         case "append":
             real_append = storage.outputs.append
 
-            def torn(job_id: object, attempt: int, stream: str, *, at: int, data: bytes) -> None:
-                real_append(spool.job_id, attempt, stream, at=at, data=data[: len(data) // 2])
+            def torn(
+                job_id: object, attempt: int, stream: str, *, at: int, data: bytes, times: list[Mark]
+            ) -> None:
+                half = data[: len(data) // 2]
+                real_append(spool.job_id, attempt, stream, at=at, data=half, times=times)
                 raise Killed
 
             monkeypatch.setattr(storage.outputs, "append", torn)

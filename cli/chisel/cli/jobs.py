@@ -1,67 +1,74 @@
-"""`chisel ps` and `chisel cancel`."""
+"""`chisel ps`, `status`, `why` and `gpus`: what there is and how it stands."""
 
+import time
 from typing import TYPE_CHECKING
 
+from chisel.cli import listing
 from chisel.cli.backend import connect
 from chisel.cli.render import Screen
-from chisel_shared.contract.errors import ChiselError
 
 if TYPE_CHECKING:
+    from chisel.client import Client
     from chisel_shared.contract.job import JobView
 
 
-def ps(all: bool, limit: int, json: bool) -> int:
+def ps(all: bool, watch: bool, limit: int, json: bool) -> int:
     screen = Screen()
     with connect(screen) as client:
-        jobs = client.jobs(unfinished=not all, limit=limit)
-        if not jobs and not all:
-            jobs = client.jobs(limit=1)
-    if json:
-        import msgspec
+        if watch:
+            from chisel.cli.psw import Watching
 
-        screen.result(msgspec.json.format(msgspec.json.encode(jobs), indent=2).decode())
+            return Watching(client=client, screen=screen, all=all, limit=limit, json=json).run()
+        jobs = listed(client, all=all, limit=limit)
+    if json:
+        screen.json(jobs)
     elif jobs:
-        screen.result(_table(jobs))
+        screen.result(listing.jobs(jobs, now=time.time(), width=screen.columns))
     else:
         screen.say("there is no job yet")
     return 0
 
 
-def cancel(jobs: tuple[str, ...]) -> int:
+def listed(client: "Client", *, all: bool, limit: int) -> "tuple[JobView, ...]":
+    """Jobs that have not ended, or the last one that has; with `all`, the newest of all."""
+    jobs = client.jobs(unfinished=not all, limit=limit)
+    return jobs or (() if all else client.jobs(limit=1))
+
+
+def status(job: str | None, json: bool) -> int:
+    if job is None:
+        from chisel.cli import local
+
+        return local.status(json)
     screen = Screen()
-    status = 0
     with connect(screen) as client:
-        for name in jobs:
-            try:
-                job = client.cancel(name)
-            except ChiselError as error:
-                screen.error(f"{name}: {error}" if len(jobs) > 1 else str(error))
-                status = error.exit_code
-                continue
-            if job.end is None:
-                screen.say(f"job {job.id} is being cancelled")
-            else:
-                from chisel_shared.contract.job import label
-
-                screen.say(f"job {job.id} has ended: {job.state} ({label(job.end)})")
-    return status
+        view = client.job(job)
+    if json:
+        screen.json(view)
+    else:
+        screen.result(listing.status(view, now=time.time()))
+    return 0
 
 
-def _table(jobs: "tuple[JobView, ...]") -> str:
-    import time
+def why(job: str, json: bool) -> int:
+    screen = Screen()
+    with connect(screen) as client:
+        told = client.why(job)
+    if json:
+        screen.json(told)
+    else:
+        screen.result(listing.why(told, now=time.time(), width=screen.columns))
+    return 0
 
-    from chisel.cli import wording
-    from chisel_shared.contract.job import label
 
-    now = time.time()
-    rows = [("JOB", "NAME", "GPUS", "STATE", "WHERE", "TIME")]
-    for job in jobs:
-        state = f"{job.state} ({label(job.end)})" if job.end else str(job.state)
-        if job.end is None and job.cancel_requested:
-            state += ", cancelling"
-        if job.waiting and job.end is None:
-            state += f": {job.waiting}"
-        rows.append(
-            (job.id, job.app_name, wording.gpus(job.gpu), state, job.agent_name, wording.age(job, now))
-        )
-    return wording.table(rows)
+def gpus(json: bool) -> int:
+    screen = Screen()
+    with connect(screen) as client:
+        kinds = client.gpus()
+    if json:
+        screen.json(kinds)
+    elif kinds:
+        screen.result(listing.gpus(kinds, width=screen.columns))
+    else:
+        screen.say("no machine with GPUs has ever joined")
+    return 0

@@ -51,7 +51,9 @@ class Command(NamedTuple):
 
 
 JOB = Argument("job", "A job's id, the beginning of one, or @last.")
+JOBS = Argument("jobs", "Ids of jobs, beginnings of ids, or @last.", many=True)
 AS_JSON = Option(("--json",), "Print JSON.")
+RAW = Option(("--raw",), "Let every escape sequence through to the terminal.")
 
 RUN_OPTIONS = (
     Option(
@@ -121,30 +123,115 @@ PYTHON = Command(
 COMMANDS = (
     PYTHON,
     Command(
-        "logs",
-        "Print the output of a job from its first byte.",
-        "logs:logs",
-        (JOB,),
-        (Option(("--follow", "-f"), "Go on until the job ends, and exit with its status."),),
-        examples=("chisel logs @last", "chisel logs -f 3k9x"),
-    ),
-    Command(
         "ps",
         "List the jobs that have not ended, or the last one that has.",
         "jobs:ps",
         options=(
             Option(("--all", "-a"), "List ended jobs too."),
+            Option(("--watch", "-w"), "Go on until Ctrl-C: redraw on a terminal, else a line per change."),
             Option(("--limit", "-n"), "List at most so many.", "COUNT", number=True, default=50),
             AS_JSON,
         ),
-        examples=("chisel ps", "chisel ps --all -n 10", "chisel ps --json"),
+        examples=("chisel ps", "chisel ps --watch", "chisel ps --all -n 10", "chisel ps --json"),
+        aliases=("list",),
+    ),
+    Command(
+        "logs",
+        "Print the output of a job. It comes on the descriptors the script wrote it to.",
+        "logs:logs",
+        (JOB,),
+        (
+            Option(("--follow", "-f"), "Go on until the job ends, and exit with its status."),
+            Option(("--tail",), "Begin with the last so many lines.", "LINES", number=True),
+            Option(
+                ("--since",), "Begin with what came in the last 10m, or since 2030-01-31T12:00.", "TIME"
+            ),
+            Option(("--stderr",), "Only what went to stderr."),
+            Option(("--timestamps", "-t"), "Put before each line when it came to the backend, in UTC."),
+            Option(
+                ("--rank",),
+                "Only this rank. A job of one process is rank 0; ranks of a launcher share one output and"
+                " cannot be told apart.",
+                "N", number=True,
+            ),
+            RAW,
+        ),
+        examples=(
+            "chisel logs @last",
+            "chisel logs -f 3k9x",
+            "chisel logs 3k9x --tail 20 --timestamps",
+            "chisel logs -f 3k9x --since 10m --stderr",
+        ),
+    ),
+    Command(
+        "attach",
+        "Watch a job from now on as if it had just been started here; Ctrl-C asks what to do.",
+        "logs:attach",
+        (JOB,),
+        (Option(("--tail",), "Begin with the last so many lines.", "LINES", number=True, default=0), RAW),
+        examples=("chisel attach @last", "chisel attach 3k9x --tail 20"),
+    ),
+    Command(
+        "status",
+        "Say everything about a job; without one, whether a backend runs on this machine.",
+        "jobs:status",
+        (Argument("job", "A job's id, the beginning of one, or @last.", optional=True),),
+        (AS_JSON,),
+        examples=("chisel status @last", "chisel status 3k9x --json", "chisel status"),
+    ),
+    Command(
+        "why",
+        "Say why a job waits: its place in the queue, who is ahead, who holds the GPUs.",
+        "jobs:why",
+        (JOB,),
+        (AS_JSON,),
+        examples=("chisel why @last", "chisel why 3k9x --json"),
+    ),
+    Command(
+        "wait",
+        "Wait until jobs have ended; exit as the first of them that failed did.",
+        "wait:wait",
+        (JOBS,),
+        (AS_JSON,),
+        examples=("chisel wait @last && echo done", "chisel wait 3k9x 7fq2"),
     ),
     Command(
         "cancel",
         "End jobs: SIGINT, SIGTERM after a while, SIGKILL at last.",
-        "jobs:cancel",
-        (Argument("jobs", "Ids of jobs, or @last.", many=True),),
-        examples=("chisel cancel @last", "chisel cancel 3k9x 7fq2"),
+        "cancel:cancel",
+        (JOBS,),
+        (
+            Option(
+                ("--signal",),
+                "The first signal instead: INT, TERM, HUP, QUIT or KILL to all the job started, USR1 or USR2"
+                " to the script alone.",
+                "NAME",
+            ),
+            Option(("--grace",), "How long the job has after it, as 30s or 00:05:00.", "TIME"),
+            Option(("--reason",), "Why, as the job's end will say.", "TEXT"),
+            AS_JSON,
+        ),
+        examples=(
+            "chisel cancel @last",
+            "chisel cancel 3k9x 7fq2 --reason 'wrong data'",
+            "chisel stop 3k9x --signal USR1 --grace 5m",
+        ),
+        aliases=("stop",),
+    ),
+    Command(
+        "rerun",
+        "Submit a job again, with the same files and arguments, and watch it.",
+        "rerun:rerun",
+        (JOB,),
+        (Option(("--detach",), "Print the new job's id and leave."), AS_JSON),
+        examples=("chisel rerun @last", "chisel rerun 3k9x --detach"),
+    ),
+    Command(
+        "gpus",
+        "List the GPUs there are and how many are free, by kind.",
+        "jobs:gpus",
+        options=(AS_JSON,),
+        examples=("chisel gpus", "chisel gpus --json"),
     ),
     Command(
         "pull",
@@ -162,8 +249,6 @@ COMMANDS = (
         Option(("--foreground",), "Stay, and stop it on Ctrl-C."),
     ), examples=("chisel up", "chisel up --foreground")),
     Command("down", "Stop the backend on this machine.", "local:down", examples=("chisel down",)),
-    Command("status", "Say whether a backend runs on this machine, and of what it consists.", "local:status",
-            options=(AS_JSON,), examples=("chisel status", "chisel status --json")),
     Command("version", "Print the version.", "about:version", examples=("chisel version",)),
 )  # fmt: skip
 

@@ -94,7 +94,7 @@ def ending(job: JobView) -> str:
     if end.reason is EndReason.EXIT:
         return f"exit {end.exit_code}{ran}"
     if end.reason is EndReason.USER:
-        return f"job {job.id} was cancelled{ran}"
+        return f"job {job.id} was cancelled{by_whom(job)}{ran}"
     what = sentence(JobEnd(reason=end.reason, exit_code=end.exit_code, signal=end.signal))
     lines = [f"job {job.id} {job.state.replace('_', ' ')}: {what}{ran}"]
     if end.detail:
@@ -102,6 +102,12 @@ def ending(job: JobView) -> str:
     if end.reason in NEXT_STEPS:
         lines.append(f"  {NEXT_STEPS[end.reason]}")
     return "\n".join(lines)
+
+
+def by_whom(job: JobView) -> str:
+    """Who asked for the end of a job and why, as far as that is known; begins with a space."""
+    who = f" by {job.cancelled_by}" if job.cancelled_by else ""
+    return f"{who}: {job.cancel_reason}" if job.cancel_reason else who
 
 
 def age(job: JobView, now: float) -> str:

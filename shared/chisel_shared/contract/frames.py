@@ -40,11 +40,22 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
 
 
 class Follow(msgspec.Struct, frozen=True, tag="follow"):
-    """Send the output of a job from `position`. With `live` off, send what is stored by now, then `End`."""
+    """Send the output of a job from `position`. With `live` off, send what is stored by now, then `End`.
+
+    `tail` begins with the last so many lines of the newest attempt instead, `since` with what came to the
+    backend at or after that time, in seconds since the epoch; a negative one counts back from now. Then
+    `Begin` says where the output begins. `streams` names those wanted, both when empty. With `output` off
+    only the job's changes and its end are told. With `timestamps` a `Stamp` comes before all output.
+    """
 
     job_id: str
     position: Position = Position()
     live: bool = True
+    output: bool = True
+    tail: int | None = None
+    since: float | None = None
+    streams: tuple[str, ...] = ()
+    timestamps: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -87,6 +98,18 @@ class Listing(msgspec.Struct, frozen=True, tag="listing"):
     jobs: tuple[JobView, ...]
 
 
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
+    """The output of an attempt begins here: what lies before was not asked for."""
+
+    position: Position
+
+
+class Stamp(msgspec.Struct, frozen=True, tag="stamp"):
+    """When the output that follows came to the backend, in seconds since the epoch; 0 when nobody knows."""
+
+    time: float
+
+
 class End(msgspec.Struct, frozen=True, tag="end"):
     """Every byte asked for has been sent; with a finished job, its `end` is final."""
 
@@ -100,7 +123,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     message: str
 
 
-ServerFrame = Union[Accepted, BundleMissing, Update, Listing, End, Failure]
+ServerFrame = Union[Accepted, BundleMissing, Update, Listing, Begin, Stamp, End, Failure]
 
 OUTPUT_HEADER = struct.Struct(">BIQ")
 """Stream (1 stdout, 2 stderr), attempt, offset of the first byte that follows."""

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -313,7 +314,7 @@ class Follower:
             self._read_to = _unread()  # new bytes under an old number: the stream was made anew
         self._note_read(chunk.sequence, chunk.stream)
         self.offsets[chunk.stream] = have + len(data)
-        return Chunk(stream=chunk.stream, offset=have, data=data, sequence=chunk.sequence, eof=chunk.eof)
+        return replace(chunk, offset=have, data=data)
 
     def _note_read(self, sequence: int, *names: str) -> None:
         for name in names:

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import nats.errors
 import nats.js.errors
@@ -32,13 +33,15 @@ _STREAM_FULL = 10077
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive bytes of one stream of one attempt, as stored. `eof` is the total, on the last one."""
+    """Consecutive bytes of one stream of one attempt, as stored. `eof` is the total, on the last one.
+    `time` is when the server stored them, in seconds since the epoch; 0 where that is not known."""
 
     stream: str
     offset: int
     data: bytes
     sequence: int
     eof: int | None = None
+    time: float = 0.0
 
     @property
     def end(self) -> int:
@@ -79,7 +82,20 @@ def _chunk(msg: Msg) -> Chunk:
         data=bytes(msg.data),
         sequence=int(headers.get("Nats-Sequence", "0")),
         eof=int(eof) if eof is not None else None,
+        time=_seconds(headers.get("Nats-Time-Stamp", "")),
     )
+
+
+def _seconds(stamp: str) -> float:
+    """A time as NATS writes it, to nanoseconds; 0 for none."""
+    if not stamp:
+        return 0.0
+    whole, _, fraction = stamp.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 class Streams:
@@ -186,16 +202,18 @@ class Streams:
         )
 
     @heeds_cancellation
-    async def read(self, subject: str, *, after: int) -> tuple[list[Chunk], bool]:
+    async def read(self, subject: str, *, after: int, since: float | None = None) -> tuple[list[Chunk], bool]:
         """Up to 1 MiB of chunks of `subject` (wildcards allowed) with sequences above `after`, in order,
-        and whether there is more. `Unavailable` when the answer broke off; nothing is consumed."""
+        and whether there is more; with `since`, those stored at or after that time instead.
+        `Unavailable` when the answer broke off; nothing is consumed."""
         inbox = self._client.new_inbox()
         chunks: list[Chunk] = []
         try:
             subscription = await self._client.subscribe(inbox, pending_bytes_limit=-1, pending_msgs_limit=-1)
             try:
+                start = {"seq": after + 1} if since is None else {"start_time": _stamp(since)}
                 ask = {
-                    "seq": after + 1,
+                    **start,
                     "next_by_subj": subject,
                     "batch": _BATCH_MESSAGES,
                     "max_bytes": _BATCH_BYTES,
