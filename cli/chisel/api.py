@@ -50,6 +50,14 @@ class Api:
         """The body of the answer to POST `path`, which must be safe to repeat."""
         return self._ask("POST", path, body, headers)
 
+    def put_bytes(self, path: str, body: bytes) -> bytes:
+        """The body of the answer to PUT `path`, which must be safe to repeat."""
+        return self._ask("PUT", path, body)
+
+    def delete_bytes(self, path: str) -> bytes:
+        """The body of the answer to DELETE `path`, which must be safe to repeat."""
+        return self._ask("DELETE", path)
+
     def upload(self, path: str, size: int, read: Iterable[bytes]) -> Iterator[int]:
         """PUT what `read` yields, which can be read again; yields how much is sent so far.
 

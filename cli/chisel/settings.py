@@ -31,6 +31,11 @@ def api_key() -> str | None:
     return os.environ.get(KEY_VARIABLE, "").strip() or None
 
 
+def variable(name: str) -> str | None:
+    """The value that `name` has in the user's shell, which `--env NAME` hands on."""
+    return os.environ.get(name)
+
+
 def home() -> str:
     """The folder with the user's credentials: `~/.chisel`."""
     return os.path.join(os.path.expanduser("~"), ".chisel")

@@ -13,10 +13,9 @@ from chisel_shared.contract.ids import is_digest, is_id
 from chisel_shared.contract.job import JobSpec
 from chisel_shared.contract.messages import AttemptDone, CancelJob, Hello
 from chisel_shared.contract.stops import MAX_REASON_CHARS, check_stop
-from chisel_shared.contract.variables import MAX_SECRETS, check_name, check_secret, check_value
+from chisel_shared.contract.variables import MAX_ENV_BYTES, MAX_SECRETS, check_name, check_secret, check_value
 
 MAX_ARGUMENTS, MAX_ARGV_BYTES = 4_096, 48 * 1024
-MAX_ENV_BYTES = 32 * 1024
 MAX_PATH_CHARS = 1_024
 MAX_NAME_CHARS = 200
 MAX_PRIORITY = 100

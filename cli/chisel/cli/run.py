@@ -10,6 +10,7 @@ from chisel.cli.backend import connect
 from chisel.cli.choices import Choices, choose
 from chisel.cli.render import Screen
 from chisel.cli.values import is_text
+from chisel.cli.variables import Variables, read_variables
 from chisel.layout import Layout, locate
 from chisel_shared.contract.gpus import gpu_type
 
@@ -34,6 +35,7 @@ def run(words: list[str]) -> int:
         upload_dir=choices.text("upload_dir") or ".",
         requirements=choices.text("requirements"),
     )
+    variables = read_variables(choices)
     client = connect(screen, announced=True)
 
     from chisel.bundle import pack, walk
@@ -47,7 +49,7 @@ def run(words: list[str]) -> int:
     tree = walk(layout.root, without=settings.local_folder())
     _tell_packing(screen, tree)
     with pack(layout.root, tree) as bundle, interrupts:
-        spec = _spec(asked, choices, layout, bundle.digest)
+        spec = _spec(asked, choices, layout, bundle.digest, variables)
         following.submit(Submission(spec, bundle, os.urandom(16).hex()))
         watch = Watch(
             following=following,
@@ -77,7 +79,7 @@ def run(words: list[str]) -> int:
         )
 
 
-def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest") -> "JobSpec":
+def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest", variables: Variables) -> "JobSpec":
     from chisel_shared.contract.job import JobSpec
 
     target = (asked.how, asked.script) if asked.how else (layout.script,)
@@ -97,6 +99,8 @@ def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest") -> "Jo
         priority=choices.whole("priority", 0),
         retries=choices.whole("retries", 0),
         time_limit_seconds=choices.number("time_limit"),
+        env=variables.env,
+        secrets=variables.secrets,
     )
 
 

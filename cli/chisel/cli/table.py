@@ -83,6 +83,14 @@ RUN_OPTIONS = (
         ("--priority",), "Among your own jobs, higher ones start first; 0 without this.", "NUMBER",
         kind="integer", layered=True,
     ),
+    Option(
+        ("--env",), "Set a variable of the job, or hand on the shell's; again for each.", "NAME[=VALUE]",
+        many=True, leading=("--env",),
+    ),
+    Option(
+        ("--secret",), "Let the job find a secret in its environment, as NAME or VARIABLE; again for each.",
+        "[VARIABLE=]NAME", many=True,
+    ),
     Option(("--no-pull",), "Leave what the job wrote into ./outputs where it is.", layered=True),
     Option(
         ("--on-interrupt",), "What Ctrl-C means: ask, cancel or detach; ask without this.", "WHAT",
@@ -271,7 +279,38 @@ TRACE_COMMANDS = (
     ),
 )
 
-GROUPS = {"trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS)}
+SECRET_COMMANDS = (
+    Command(
+        "set",
+        "Keep a secret for the jobs of this project: its value is typed unseen, or read from stdin, whose"
+        " last line end is dropped.",
+        "secret:set",
+        (Argument("name", "The secret's name, which is also that of the job's variable."),),
+        (Option(("--from-file",), "Take the value from a file, byte for byte.", "FILE"),),
+        examples=("chisel secret set HF_TOKEN", "pass hf | chisel secret set HF_TOKEN"),
+    ),
+    Command(
+        "ls",
+        "List the project's secrets: names and when they were set. Values are shown to nobody.",
+        "secret:ls",
+        (),
+        (AS_JSON,),
+        examples=("chisel secret ls", "chisel secret ls --json"),
+        aliases=("list",),
+    ),
+    Command(
+        "rm",
+        "Forget secrets. Jobs that run keep what they were given.",
+        "secret:rm",
+        (Argument("names", "Names of secrets.", many=True),),
+        examples=("chisel secret rm HF_TOKEN",),
+    ),
+)
+
+GROUPS = {
+    "secret": ("Values that jobs find in their environment and nobody else sees.", SECRET_COMMANDS),
+    "trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS),
+}
 
 
 def find(words: list[str]) -> tuple[Command, list[str]] | None:

@@ -13,6 +13,8 @@ OWN = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_ADDR", "MA
 EXTENDED = frozenset({"PATH", "PYTHONPATH"})
 """A job may bring its own; the agent puts its part before it."""
 
+MAX_ENV_BYTES = 32 * 1024
+"""Of all names and values that are no secrets: they travel with the job's description."""
 MAX_SECRET_BYTES = 48 * 1024
 """Of one value: it travels in one message."""
 MAX_SECRETS = 64
