@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from chisel_shared.contract.errors import Conflict, NotFound, Stale
+from chisel_shared.contract.ids import AgentId, SessionId
 from chisel_shared.contract.job import HELD, EndReason, JobEnd, JobState
-from chisel_shared.contract.messages import AttemptRef, Welcome
+from chisel_shared.contract.messages import AttemptRef, GetSecretsOfAttempt, Welcome
 from tests.scheduler.actors import EXIT_0, LEASE_SECONDS, PROJECT, Desk, hello_of, ref
 
 FAILED_3 = JobEnd(reason=EndReason.EXIT, exit_code=3)
@@ -312,3 +313,30 @@ async def test_the_archive_of_an_older_attempt_is_not_the_jobs(desk: Desk) -> No
     await desk.take(session="s2")
     assert not await desk.archive.mark(first.job_id, 1, now=desk.now)
     assert not (await desk.get(first.job_id)).archived
+
+
+async def test_only_the_session_that_holds_an_attempt_learns_which_secrets_it_wants(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    await desk.hello(hello_of("a2"))
+    await desk.queue(secrets={"TOKEN": "TEAM_TOKEN"})
+    attempt = ref(await desk.take())
+
+    async def wanted(agent: str = "a1", session: str = "s1", number: int = 1) -> dict[str, str]:
+        ask = GetSecretsOfAttempt(
+            agent_id=AgentId(agent), session=SessionId(session), job_id=attempt.job_id, attempt=number
+        )
+        found = await desk.archive.secrets(ask)
+        assert found.project_id == PROJECT
+        return found.secrets
+
+    assert await wanted() == {"TOKEN": "TEAM_TOKEN"}
+    for other in ({"agent": "a2"}, {"session": "s0"}, {"number": 2}, {"agent": "nobody"}):
+        with pytest.raises(Stale):
+            await wanted(**other)  # type: ignore[arg-type]
+    await desk.hello(hello_of(session="s2", adopt=(attempt,)))
+    with pytest.raises(Stale):
+        await wanted()
+    assert await wanted(session="s2") == {"TOKEN": "TEAM_TOKEN"}
+    await desk.hello(hello_of(session="s3"))  # which lost it: the attempt is over
+    with pytest.raises(Stale):
+        await wanted(session="s3")
