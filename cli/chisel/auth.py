@@ -1,25 +1,25 @@
-"""Authentication: which API key goes with which backend, and the file that remembers it.
+"""Authentication: which API key goes with which backend, and how one is got.
 
-`~/.chisel/credentials.json`, mode 0600 in a folder of mode 0700, holds one key a backend and the
-backend to use when none is named. A key in `CHISEL_API_KEY` always comes first and is never stored.
+A key is looked for in this order: `CHISEL_API_KEY`, which is never stored; the one that was stored when
+logging in (`credentials.py`); the embedded stack's own. Only when there is none is somebody asked to
+log in with a browser (`login.py`), and only on a terminal.
 """
 
-import os
-import stat
 import sys
-from typing import Any
+from typing import NamedTuple
 
-from chisel import settings
-from chisel_shared.contract.errors import BadRequest, ChiselError, Unauthenticated
+from chisel import credentials, settings
+from chisel.credentials import InsecureCredentials as InsecureCredentials
+from chisel_shared.contract.errors import ChiselError, Unauthenticated
 
 FAILED = "❌ Authentication failed. Unable to get valid API key."
 
-_FOLDER_MODE = 0o700
-_FILE_MODE = 0o600
 
+class Found(NamedTuple):
+    """A key, and where it came from in a few words."""
 
-class InsecureCredentials(BadRequest):
-    """The credentials file is not safe to use."""
+    key: str
+    source: str
 
 
 def is_authenticated() -> bool:
@@ -27,141 +27,72 @@ def is_authenticated() -> bool:
 
     Asks no server: a key may have been revoked meanwhile.
     """
-    return bool(settings.api_key() or _read().get("keys")) or settings.local_backend() is not None
+    return bool(settings.api_key() or credentials.read().keys) or settings.local_backend() is not None
 
 
 def authenticate(backend_url: str) -> str:
     """The API key for `backend_url`.
 
-    The environment's key, the stored one, the embedded stack's own, or one asked for on the terminal,
-    checked and stored. `RuntimeError` when there is none: it says so, its notes say why.
+    The environment's key, the stored one, the embedded stack's own, or one that somebody gets by logging
+    in with a browser, which is stored. `RuntimeError` when there is none: it says so, its notes say why.
+    Without a terminal nobody is asked and nothing is waited for.
     """
     url = settings.checked_url(backend_url)
-    key = known_key(url)
-    if key is not None:
-        return key
+    found = find_key(url)
+    if found is not None:
+        return found.key
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise _failed(f"there is no key for {url} and no terminal to ask on: set {settings.KEY_VARIABLE}")
-    key = _ask(url)
-    _check(url, key)
-    _store(url, key)
+        raise failed(
+            f"there is no key for {url} and no terminal to ask on: run `chisel login {url}` on one,"
+            f" or set {settings.KEY_VARIABLE}"
+        )
+    from chisel.login import log_in
+
+    try:
+        credentials.prepare()
+        key = log_in(url, browser=True).key
+        credentials.store(url, key)
+    except ChiselError as error:
+        raise failed(str(error)) from error
     return key
 
 
-def known_key(url: str) -> str | None:
+def find_key(url: str) -> Found | None:
     """The key for `url` that is known without asking anybody."""
-    key = settings.api_key() or _read().get("keys", {}).get(url)
-    if isinstance(key, str) and key:
-        return key
+    if key := settings.api_key():
+        return Found(key, settings.KEY_VARIABLE)
+    if key := credentials.read().keys.get(url):
+        return Found(key, credentials.path())
     local = settings.local_backend()
-    return local.key if local is not None and settings.same_backend(local.url, url) else None
+    if local is not None and local.key and settings.same_backend(local.url, url):
+        return Found(local.key, "the local stack")
+    return None
 
 
 def stored_backend() -> str | None:
-    """The backend that was authenticated to last."""
-    url = _read().get("backend")
-    return url if isinstance(url, str) and url else None
+    """The backend that was logged in to last."""
+    return credentials.read().backend
 
 
 def clear_credentials() -> None:
-    """Forget every stored key and backend. The environment's key and the embedded stack's stay."""
-    try:
-        os.unlink(_path())
-    except FileNotFoundError:
-        return
+    """Forget every stored key and backend. The environment's key and the embedded stack's stay, and so
+    do the keys at their backends: `chisel logout` revokes them there too."""
+    credentials.clear()
 
 
-def _ask(url: str) -> str:
-    from getpass import getpass
-
-    try:
-        key = getpass(f"API key for {url}: ", stream=sys.stderr).strip()
-    except EOFError:
-        key = ""
-    if not key:
-        raise RuntimeError(FAILED)
-    return key
-
-
-def _check(url: str, key: str) -> None:
+def revoke(url: str, key: str) -> None:
+    """Have the backend forget `key`; one that it does not know is revoked already."""
     from chisel.api import Api
 
     try:
         with Api(url=url, key=key) as api:
-            api.get_bytes("/api/v1/jobs?limit=1")
-    except Unauthenticated as error:
-        raise _failed(f"{url} does not accept this key") from error
-    except ChiselError as error:
-        raise _failed(str(error)) from error
+            api.post_bytes("/api/v1/logout")
+    except Unauthenticated:
+        return
 
 
-def _failed(why: str) -> RuntimeError:
+def failed(why: str) -> RuntimeError:
+    """What the reference promises, with the reason as a note."""
     error = RuntimeError(FAILED)
     error.add_note(why)
     return error
-
-
-def _path() -> str:
-    return os.path.join(settings.home(), "credentials.json")
-
-
-def _read() -> dict[str, Any]:
-    """What is stored; nothing when there is no file or it is not ours."""
-    try:
-        # O_NOFOLLOW: whoever could put a link here must not choose which file is read.
-        descriptor = os.open(_path(), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise InsecureCredentials(f"{_path()} cannot be read ({error.strerror}): remove it") from error
-    with os.fdopen(descriptor, "rb") as file:
-        _close_to_others(file.fileno(), _path(), _FILE_MODE)
-        content = file.read()
-    import json
-
-    try:
-        stored = json.loads(content)
-    except ValueError:
-        stored = None
-    if not isinstance(stored, dict) or not isinstance(stored.get("keys", {}), dict):
-        raise BadRequest(f"{_path()} is damaged: run `chisel --logout`, then authenticate again")
-    return stored
-
-
-def _store(url: str, key: str) -> None:
-    """Remember `key`; other programs see the old file or the new one, never half of one."""
-    import json
-
-    folder = settings.home()
-    os.makedirs(folder, mode=_FOLDER_MODE, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)) if os.name == "posix" else -1
-    if descriptor >= 0:
-        try:
-            _close_to_others(descriptor, folder, _FOLDER_MODE)
-        finally:
-            os.close(descriptor)
-    stored = _read()
-    keys = {**stored.get("keys", {}), url: key}
-    content = json.dumps({"backend": url, "keys": keys}, indent=2).encode() + b"\n"
-    aside = f"{_path()}.{os.getpid()}"
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, _path())
-    except BaseException:
-        os.unlink(aside)
-        raise
-
-
-def _close_to_others(descriptor: int, path: str, mode: int) -> None:
-    """Take other users' rights away; `InsecureCredentials` when the owner is somebody else."""
-    if os.name != "posix":
-        return
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid():
-        raise InsecureCredentials(f"{path} belongs to another user: remove it")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        os.fchmod(descriptor, mode)

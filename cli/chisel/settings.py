@@ -5,6 +5,7 @@ The one file of the client that reads the environment. A backend is looked for i
 """
 
 import os
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,6 +47,15 @@ def colors() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def has_browser() -> bool:
+    """Whether a browser opened here would be seen by whoever runs this."""
+    if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def checked_url(url: str) -> str:
     """`url` in the one form it is compared and stored in; `BadRequest` when it is no http address."""
     return str(parse(url))
@@ -56,15 +66,21 @@ def same_backend(one: str, other: str) -> bool:
     return one.replace("//localhost", "//127.0.0.1") == other.replace("//localhost", "//127.0.0.1")
 
 
+def named_backend() -> str | None:
+    """The backend that the environment names."""
+    named = os.environ.get(URL_VARIABLE, "").strip()
+    return checked_url(named) if named else None
+
+
 def backend(say: Callable[[str], None], *, announced: bool = False) -> Backend:
     """The backend to use, started first when it is the embedded one: `say` gets a line about that,
     and where `announced` also about one that runs already.
 
     `NoBackend` when there is none.
     """
-    named = os.environ.get(URL_VARIABLE, "").strip()
-    if named:
-        return Backend(checked_url(named))
+    named = named_backend()
+    if named is not None:
+        return Backend(named)
     from chisel import auth
 
     stored = auth.stored_backend()
@@ -96,6 +112,13 @@ def local_folder() -> str:
     from chisel.local import stack
 
     return stack.data_folder()
+
+
+def local_admin_token_file() -> str:
+    """Where the embedded stack keeps the token of its first admin while there is none."""
+    from chisel.local import stack
+
+    return os.path.join(stack.data_folder(), stack.ADMIN_TOKEN_FILE)
 
 
 def has_embedded_stack() -> bool:

@@ -1,17 +1,13 @@
-"""Keys: where they come from, and the file that keeps them."""
+"""Keys: where they come from, and what happens when there is none."""
 
-import json
-import os
-import stat
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from chisel import auth, settings
-from chisel.auth import InsecureCredentials, authenticate, clear_credentials, is_authenticated
-from chisel_shared.contract.errors import BadRequest
-from tests.cli.gateway import KEY, Gateway
+from chisel import auth, credentials, login, settings
+from chisel.auth import authenticate, clear_credentials, is_authenticated
+from chisel_shared.contract.errors import Unauthenticated
 
 FAILED = "❌ Authentication failed. Unable to get valid API key."
 
@@ -35,16 +31,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setattr(auth, "_ask", lambda url: key)
-
-
 def test_nobody_is_authenticated_at_first() -> None:
     assert not is_authenticated()
 
 
 def test_the_environment_comes_first_and_is_not_stored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._store("http://h", "stored")
+    credentials.store("http://h", "stored")
     assert authenticate("http://h") == "stored"
     monkeypatch.setenv("CHISEL_API_KEY", "given")
     assert is_authenticated()
@@ -58,58 +50,60 @@ def test_the_embedded_stack_brings_its_own_key(monkeypatch: pytest.MonkeyPatch) 
     assert authenticate("http://127.0.0.1:8000/") == "own"
     with pytest.raises(RuntimeError):
         authenticate("http://127.0.0.1:9000")
+    credentials.store("http://127.0.0.1:8000", "ada's")
+    assert authenticate("http://127.0.0.1:8000/") == "ada's"
 
 
 def test_without_a_terminal_the_reference_says_what_is_raised() -> None:
     with pytest.raises(RuntimeError) as caught:
         authenticate("http://localhost:8000")
     assert str(caught.value) == FAILED
+    assert "chisel login http://localhost:8000" in caught.value.__notes__[0]
     assert "CHISEL_API_KEY" in caught.value.__notes__[0]
 
 
-def test_a_key_typed_in_is_checked_and_kept(
-    gateway: Gateway, folder: Path, terminal: None, monkeypatch: pytest.MonkeyPatch
+def test_a_key_from_the_browser_is_kept(
+    folder: Path, terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer(monkeypatch, KEY)
-    assert authenticate(gateway.url) == KEY
-    assert gateway.requests == ["GET /api/v1/jobs"]
+    granted = login.Granted("from the page", "ada", "default")
+    monkeypatch.setattr(login, "log_in", lambda url, *, browser: granted)
+    assert authenticate("http://h/") == "from the page"
     assert is_authenticated()
-    assert auth.stored_backend() == gateway.url
-    answer(monkeypatch, "another")
-    assert authenticate(gateway.url + "/") == KEY
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "credentials.json").stat().st_mode) == 0o600
-    assert [path.name for path in folder.iterdir()] == ["credentials.json"]
+    assert auth.stored_backend() == "http://h"
+    monkeypatch.setattr(login, "log_in", None)
+    assert authenticate("http://h") == "from the page"
 
 
-def test_a_wrong_key_is_not_kept(
-    gateway: Gateway, folder: Path, terminal: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer(monkeypatch, "wrong")
+def test_a_login_that_was_refused(folder: Path, terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(url: str, *, browser: bool) -> None:
+        raise Unauthenticated("the login was refused on the page")
+
+    monkeypatch.setattr(login, "log_in", refused)
     with pytest.raises(RuntimeError) as caught:
-        authenticate(gateway.url)
-    assert str(caught.value) == FAILED
-    assert "does not accept this key" in caught.value.__notes__[0]
-    assert not folder.exists()
+        authenticate("http://h")
+    assert (str(caught.value), caught.value.__notes__) == (FAILED, ["the login was refused on the page"])
+    assert not is_authenticated()
 
 
-def test_a_backend_that_is_down_is_named(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer(monkeypatch, KEY)
+def test_a_backend_that_is_down_is_named(terminal: None) -> None:
     with pytest.raises(RuntimeError) as caught:
         authenticate("http://127.0.0.1:1")
     assert str(caught.value) == FAILED
     assert caught.value.__notes__[0].startswith("the backend at http://127.0.0.1:1 does not answer")
 
 
-def test_nothing_typed_is_no_key(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("getpass.getpass", lambda prompt, stream: "")
-    with pytest.raises(RuntimeError, match=f"^{FAILED}$"):
+def test_nobody_logs_in_where_the_key_could_not_be_kept(
+    folder: Path, terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.symlink_to("elsewhere")
+    monkeypatch.setattr(login, "log_in", None)
+    with pytest.raises(credentials.InsecureCredentials):
         authenticate("http://h")
 
 
-def test_logging_out_forgets_everything(folder: Path) -> None:
-    auth._store("http://a", "1")
-    auth._store("http://b", "2")
+def test_logging_out_forgets_everything() -> None:
+    credentials.store("http://a", "1")
+    credentials.store("http://b", "2")
     assert (authenticate("http://a"), authenticate("http://b")) == ("1", "2")
     clear_credentials()
     assert not is_authenticated()
@@ -117,35 +111,24 @@ def test_logging_out_forgets_everything(folder: Path) -> None:
     clear_credentials()
 
 
-def test_rights_that_are_too_wide_are_taken_back(folder: Path) -> None:
-    folder.mkdir(mode=0o755)
-    file = folder / "credentials.json"
-    file.write_text(json.dumps({"backend": "http://h", "keys": {"http://h": "k"}}))
-    file.chmod(0o644)
-    assert authenticate("http://h") == "k"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    auth._store("http://h", "k2")
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+DESKTOPS = [
+    ("linux", {"DISPLAY": ":0"}, True),
+    ("linux", {"WAYLAND_DISPLAY": "w"}, True),
+    ("linux", {}, False),
+    ("linux", {"DISPLAY": ":0", "SSH_CONNECTION": "1 2 3 4"}, False),
+    ("darwin", {}, True),
+    ("darwin", {"SSH_CONNECTION": "1 2 3 4"}, False),
+    ("win32", {}, True),
+]
 
 
-def test_a_link_in_place_of_the_file_is_refused(folder: Path, tmp_path: Path) -> None:
-    folder.mkdir()
-    (tmp_path / "elsewhere").write_text("{}")
-    (folder / "credentials.json").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InsecureCredentials, match="cannot be read"):
-        is_authenticated()
-
-
-def test_another_users_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._store("http://h", "k")
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(InsecureCredentials, match="belongs to another user"):
-        is_authenticated()
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"keys": []}', "\udcff"])
-def test_a_damaged_file_is_named(folder: Path, content: str) -> None:
-    folder.mkdir()
-    (folder / "credentials.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(BadRequest, match=r"credentials\.json is damaged: run `chisel --logout`"):
-        is_authenticated()
+@pytest.mark.parametrize(("system", "variables", "expected"), DESKTOPS)
+def test_where_a_browser_would_be_seen(
+    system: str, variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(settings, "sys", SimpleNamespace(platform=system))
+    assert settings.has_browser() is expected

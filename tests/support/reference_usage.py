@@ -107,7 +107,7 @@ def commands_page(generated: str) -> str:
         "## chisel --version, chisel -v\n",
         "Print the version.\n",
         "## chisel --logout\n",
-        "Forget the stored API keys.",
+        "Forget the stored API keys, of every backend, and have the backends forget them too.",
     ]
     return "\n".join(lines) + "\n" + _REST
 

@@ -9,7 +9,7 @@ render. `arguments.py` parses `chisel python`, `quick.py` the plain forms of the
 import os
 import sys
 
-OK, MISUSE, INTERRUPTED = 0, 2, 130
+OK, MISUSE, INTERRUPTED, BROKEN_PIPE = 0, 2, 130, 141
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; `chisel version` must not load it
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def _dispatch(words: list[str]) -> int:
     from chisel.cli import table
 
     if words[:1] == ["--logout"]:
-        from chisel.cli.about import logout
+        from chisel.cli.login import forget_all
 
-        return _guarded(logout, {})
+        return _guarded(forget_all, {})
     if _is_run(words):
         from chisel.cli.run import run
 
@@ -93,7 +93,7 @@ def execute(command: "Command", values: dict[str, object]) -> int:
 
 def _guarded(function: object, values: dict[str, object]) -> int:
     """Call a command; what it cannot do becomes a sentence and an exit status."""
-    from chisel.cli.render import Screen
+    from chisel.cli.render import OutputClosed, Screen
     from chisel.cli.values import UsageError
     from chisel_shared.contract.errors import ChiselError
 
@@ -106,6 +106,8 @@ def _guarded(function: object, values: dict[str, object]) -> int:
     except (AssertionError, UsageError) as error:
         Screen().error(str(error))
         return MISUSE
+    except OutputClosed:
+        return BROKEN_PIPE
     except RuntimeError as error:
         from chisel.auth import FAILED
         from chisel_shared.contract.job import OWN_FAILURE

@@ -26,11 +26,14 @@ def build(run: Callable[[Command, dict[str, object]], int]) -> typer.Typer:
     app.callback()(_top_options)
     for command in COMMANDS:
         _add(app, command, run)
+    groups = {"": app}
     for name, (text, commands) in GROUPS.items():
         group = typer.Typer(help=text, no_args_is_help=True)
         for command in commands:
             _add(group, command, run)
-        app.add_typer(group, name=name)
+        parent, _, own_name = name.rpartition(" ")
+        groups[parent].add_typer(group, name=own_name)
+        groups[name] = group
     return app
 
 
@@ -70,7 +73,8 @@ def _option(option: Option) -> inspect.Parameter:
         return _parameter(option.key, Annotated[bool, switch], False)
     shown = typer.Option(*option.names, help=option.help, metavar=option.metavar)
     if option.number:
-        return _parameter(option.key, Annotated[int, shown], option.default)
+        kind = int if option.default is not None else int | None
+        return _parameter(option.key, Annotated[kind, shown], option.default)
     return _parameter(option.key, Annotated[str | None, shown], option.default)
 
 

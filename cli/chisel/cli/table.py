@@ -242,6 +242,33 @@ COMMANDS = (
         examples=("chisel gpus", "chisel gpus --json"),
     ),
     Command(
+        "login",
+        "Get an API key for a backend with a browser, here or on any other machine.",
+        "login:login",
+        (Argument("url", "The backend's address; the current one without this.", optional=True),),
+        (
+            Option(("--with-key",), "Take a key from stdin, or ask for it, instead."),
+            Option(("--no-browser",), "Open no browser, print the address only."),
+            AS_JSON,
+        ),
+        examples=("chisel login https://chisel.example.com", "chisel login --with-key"),
+    ),
+    Command(
+        "logout",
+        "Forget the API key of a backend, here and there.",
+        "login:logout",
+        (Argument("url", "The backend's address; the current one without this.", optional=True),),
+        (Option(("--all",), "Of every backend."),),
+        examples=("chisel logout", "chisel logout --all"),
+    ),
+    Command(
+        "whoami",
+        "Say whom you work as, where, and which key says so.",
+        "login:whoami",
+        options=(AS_JSON,),
+        examples=("chisel whoami", "chisel whoami --json"),
+    ),
+    Command(
         "pull",
         "Save what a job wrote into ./outputs. A file of your own that differs stays as it is.",
         "pull:pull",
@@ -279,6 +306,49 @@ TRACE_COMMANDS = (
     ),
 )
 
+ADMIN_COMMANDS = (
+    Command(
+        "init",
+        "Print the address where the first admin opens an account; it works once.",
+        "admin:init",
+        (Argument("url", "The backend's address; the one of this machine without this.", optional=True),),
+        (
+            Option(("--token-file",), "The file of the auth service's CHISEL_AUTH_ADMIN_TOKEN_FILE.", "FILE"),
+            AS_JSON,
+        ),
+        examples=(
+            "chisel admin init",
+            "chisel admin init https://chisel.example.com --token-file admin-token",
+        ),
+    ),
+)
+
+USERS_COMMANDS = (
+    Command(
+        "add",
+        "Invite somebody: prints an address that opens the account once.",
+        "admin:add",
+        (Argument("name", "The account's name: small letters, digits, dots, dashes, underscores."),),
+        (
+            Option(("--admin",), "May add and remove accounts."),
+            Option(("--project",), "The project to work in, made if new; yours without this.", "NAME"),
+            AS_JSON,
+        ),
+        examples=("chisel admin users add bob", "chisel admin users add eve --project vision"),
+    ),
+    Command(
+        "ls", "List accounts and invitations.", "admin:ls", options=(AS_JSON,),
+        examples=("chisel admin users ls",),
+    ),
+    Command(
+        "rm",
+        "End accounts, with their keys and sessions, or invitations.",
+        "admin:rm",
+        (Argument("names", "Names of accounts.", many=True),),
+        examples=("chisel admin users rm bob",),
+    ),
+)  # fmt: skip
+
 SECRET_COMMANDS = (
     Command(
         "set",
@@ -310,15 +380,19 @@ SECRET_COMMANDS = (
 GROUPS = {
     "secret": ("Values that jobs find in their environment and nobody else sees.", SECRET_COMMANDS),
     "trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS),
+    "admin": ("For those who run a backend.", ADMIN_COMMANDS),
+    "admin users": ("Accounts.", USERS_COMMANDS),
 }
+"""A group's name is one word, or two where it lies in another."""
 
 
 def find(words: list[str]) -> tuple[Command, list[str]] | None:
     """The command that `words` begin with, and the words behind its name."""
     table: tuple[Command, ...] = COMMANDS
     depth = 0
-    if words and words[0] in GROUPS:
-        table, depth = GROUPS[words[0]][1], 1
+    for length in (1, 2):
+        if (group := " ".join(words[:length])) in GROUPS:
+            table, depth = GROUPS[group][1], length
     for command in table:
         if words[depth : depth + 1] and words[depth] in (command.name, *command.aliases):
             return command, words[depth + 1 :]
@@ -327,4 +401,6 @@ def find(words: list[str]) -> tuple[Command, list[str]] | None:
 
 def names() -> list[str]:
     """What the first word can be."""
-    return [name for command in COMMANDS for name in (command.name, *command.aliases)] + list(GROUPS)
+    return [name for command in COMMANDS for name in (command.name, *command.aliases)] + [
+        name for name in GROUPS if " " not in name
+    ]

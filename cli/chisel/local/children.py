@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chisel.local import servers
 from chisel.local.child import Child
-from chisel.local.stack import KEY_FILE
+from chisel.local.stack import ADMIN_TOKEN_FILE, KEY_FILE
 from chisel.local.state import State
 
 SERVICES = ("auth", "scheduler", "storage", "agent", "gateway")
@@ -67,6 +67,7 @@ def variables(name: str, folder: Path, state: State) -> dict[str, str]:
             **tables,
             "BOOTSTRAP_KEY_FILE": str(folder / KEY_FILE),
             "JOIN_TOKEN_FILE": str(folder / "join-token"),
+            "ADMIN_TOKEN_FILE": str(folder / ADMIN_TOKEN_FILE),
             "SECRETS_KEY_FILE": str(folder / "secrets-key"),
             "AGENT_NATS_URL": bus["NATS_URL"],
             "AGENT_NATS_USER": "agent",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY_FILE = "key"
+ADMIN_TOKEN_FILE = "admin-token"
 
 
 class LocalStack:
