@@ -73,7 +73,7 @@ def on_terminal(chisel: Command, *words: str, columns: int = 80) -> Iterator[Ter
     process = subprocess.Popen(
         [sys.executable, "-m", "chisel", *words],
         cwd=chisel.project,
-        env={**chisel.env, "TERM": "xterm", "NO_COLOR": "1"},
+        env={"TERM": "xterm", "NO_COLOR": "1", **chisel.env},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

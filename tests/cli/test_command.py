@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import pty
 import re
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from chisel_shared.contract import frames
 from chisel_shared.contract.job import EndReason, JobEnd
 from tests.cli.conftest import Command
 from tests.cli.gateway import JOB_ID, Gateway
+from tests.cli.terminal import on_terminal
 
 
 def lines(text: str) -> list[str]:
@@ -310,11 +310,14 @@ def test_logging_out(chisel: Command) -> None:
 
 def test_on_a_terminal_our_lines_never_continue_the_scripts(gateway: Gateway, chisel: Command) -> None:
     gateway.script.pieces = [("stdout", b"50 %")]
-    shown = on_terminal(chisel, "python", "hello.py")
-    assert b"50 %\r\n\x1b[2mchisel: exit 0" in shown
+    chisel.env["NO_COLOR"] = ""
+    with on_terminal(chisel, "python", "hello.py", "-a", "x") as terminal:
+        assert terminal.finish() == 0
+        assert b"50 %\r\n\x1b[2mchisel: exit 0" in terminal.shown
     chisel.env["NO_COLOR"] = "1"
-    shown = on_terminal(chisel, "python", "hello.py")
-    assert b"\x1b" not in shown
+    with on_terminal(chisel, "python", "hello.py", "-a", "x") as terminal:
+        assert terminal.finish() == 0
+        assert b"\x1b" not in terminal.shown
 
 
 def test_in_a_file_our_lines_wait_for_the_end_of_the_scripts(gateway: Gateway, chisel: Command) -> None:
@@ -326,37 +329,3 @@ def test_in_a_file_our_lines_wait_for_the_end_of_the_scripts(gateway: Gateway, c
     assert said[1].startswith("chisel: connection lost")
     assert said[2:4] == ["chisel: reconnected", "and another"]
     assert said[4].startswith("chisel: exit 0")
-
-
-def test_interactive_questions_have_defaults(gateway: Gateway, chisel: Command) -> None:
-    (chisel.project / "own.txt").touch()
-    chisel.env["NO_COLOR"] = "1"
-    shown = on_terminal(chisel, "python", "-i", "hello.py", answers=b"my app\n\nown.txt\n3\n4\n")
-    assert b"App name [hello]: " in shown
-    assert b"a job can have 1, 2, 4 or 8 GPUs, not 3" in shown
-    spec = gateway.submissions[-1].spec
-    assert (spec.app_name, spec.requirements, spec.gpu) == ("my app", "own.txt", "A100-80GB:4")
-
-
-def on_terminal(chisel: Command, *words: str, answers: bytes = b"") -> bytes:
-    """Everything that a terminal shows while the command runs on it."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "chisel", *words],
-        cwd=chisel.project, env={**chisel.env, "TERM": "xterm"},
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    ) as process:  # fmt: skip
-        os.close(theirs)
-        os.write(ours, answers)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # how Linux says that nobody has the terminal open any more
-                break
-            if not piece:
-                break
-            shown += piece
-        process.wait(30)
-    os.close(ours)
-    return shown

@@ -30,18 +30,18 @@ class Choices:
         self._chosen = dict(chosen)
 
     def flag(self, key: str) -> bool:
-        return bool(self._value(key))
+        return bool(self.value(key))
 
     def text(self, key: str) -> str | None:
-        value = self._value(key)
+        value = self.value(key)
         return None if value is None else str(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        value = self._value(key)
+        value = self.value(key)
         return tuple(str(one) for one in value) if isinstance(value, tuple) else ()
 
     def number(self, key: str) -> float | None:
-        value = self._value(key)
+        value = self.value(key)
         assert value is None or isinstance(value, int | float)
         return value
 
@@ -62,7 +62,7 @@ class Choices:
         answers = {key: Choice(value, "answered") for key, value in values.items()}
         return Choices({**self._chosen, **answers})
 
-    def _value(self, key: str) -> object:
+    def value(self, key: str) -> object:
         choice = self._chosen.get(key)
         return choice.value if choice else None
 

@@ -9,7 +9,7 @@ from chisel.cli.arguments import Run, parse
 from chisel.cli.backend import connect
 from chisel.cli.choices import Choices, choose
 from chisel.cli.render import Screen
-from chisel.cli.values import is_text
+from chisel.cli.values import UsageError, is_text
 from chisel.cli.variables import Variables, read_variables
 from chisel.layout import Layout, locate
 from chisel_shared.contract.gpus import gpu_type
@@ -26,17 +26,15 @@ def run(words: list[str]) -> int:
     choices = choose(asked)
     screen = Screen(quiet=choices.flag("quiet"), raw=choices.flag("raw"), payload=choices.flag("json"))
     _tell_arguments(screen, asked)
-    if choices.flag("interactive"):
-        from chisel.cli.prompt import ask
-
-        choices = ask(asked, choices, screen)
-    layout = locate(
-        None if asked.how else asked.script,
-        upload_dir=choices.text("upload_dir") or ".",
-        requirements=choices.text("requirements"),
-    )
+    asks = _asks(choices, screen)
+    layout = None if choices.flag("interactive") else _locate(asked, choices)
     variables = read_variables(choices)
     client = connect(screen, announced=True)
+    if asks or layout is None:
+        from chisel.cli.prompt import ask
+
+        choices = ask(asked, choices, screen, client)
+        layout = _locate(asked, choices)
 
     from chisel.bundle import pack, walk
     from chisel.cli.interrupts import Interrupts
@@ -77,6 +75,26 @@ def run(words: list[str]) -> int:
             interrupts=interrupts,
             status=status,
         )
+
+
+def _asks(choices: Choices, screen: Screen) -> bool:
+    """Whether to ask for what is missing: when told to, or when a person sits there, the app name is
+    missing and nobody said not to. `UsageError` when told to where nobody could answer."""
+    somebody_sits_there = os.isatty(0) and screen.is_terminal
+    if choices.said("interactive"):
+        if choices.flag("interactive") and not somebody_sits_there:
+            raise UsageError("--interactive needs a terminal to ask on")
+        return choices.flag("interactive")
+    no_questions = any(choices.flag(key) for key in ("quiet", "json", "detach"))
+    return somebody_sits_there and not choices.said("app_name") and not no_questions
+
+
+def _locate(asked: Run, choices: Choices) -> Layout:
+    return locate(
+        None if asked.how else asked.script,
+        upload_dir=choices.text("upload_dir") or ".",
+        requirements=choices.text("requirements"),
+    )
 
 
 def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest", variables: Variables) -> "JobSpec":

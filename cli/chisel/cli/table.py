@@ -284,6 +284,12 @@ COMMANDS = (
         Option(("--foreground",), "Stay, and stop it on Ctrl-C."),
     ), examples=("chisel up", "chisel up --foreground")),
     Command("down", "Stop the backend on this machine.", "local:down", examples=("chisel down",)),
+    Command(
+        "config", "Say what holds for `chisel python` here, and which flag, variable or file says so.",
+        "config:config",
+        options=(Option(("--upload-dir", "-d"), "Look from this directory on.", "DIR"), AS_JSON),
+        examples=("chisel config", "chisel config --json"),
+    ),
     Command("version", "Print the version.", "about:version", examples=("chisel version",)),
 )  # fmt: skip
 

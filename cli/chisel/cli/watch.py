@@ -70,7 +70,7 @@ class Watch:
         """Answer signals; None to go on watching, or the status to leave with."""
         count = self._interrupts.heed()
         following = self._following
-        if not self._cancels or not following.submitted:
+        if not self._cancels or not (following.submitted or following.job):
             self._say_it_goes_on()
             return self._interrupts.status
         means = self._on_interrupt
