@@ -42,14 +42,16 @@ class Command:
             "LC_ALL": "C.UTF-8",
         }
 
-    def start(self, *words: str, ignoring: int | None = None) -> "subprocess.Popen[bytes]":
+    def start(
+        self, *words: str, ignoring: int | None = None, stdout: int = subprocess.PIPE
+    ) -> "subprocess.Popen[bytes]":
         """Start it, with a signal ignored as by a shell's `&`."""
         return subprocess.Popen(
             [sys.executable, "-m", "chisel", *words],
             cwd=self.project,
             env=self.env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             preexec_fn=None if ignoring is None else lambda: signal.signal(ignoring, signal.SIG_IGN),
         )
