@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.scripts import write
 from tests.support.cluster import Cluster
+from tests.support.source import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -215,3 +217,46 @@ def test_a_kill_in_the_middle_of_the_upload_loses_and_doubles_nothing(
     assert (job["attempt"], job["end"]["outputs"], job["end"]["outputs_bytes"]) == (1, 40, 80_000_000)
     attempts = cluster.folder / "agent-agent" / "attempts"
     cluster.until(lambda: not any(attempts.iterdir()))
+
+
+def test_the_example_of_the_documentation_does_what_the_page_says(cluster: Cluster, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "howto" / "outputs.md").read_text()
+    shutil.copy(ROOT / "docs" / "examples" / "outputs" / "fit.py", tmp_path)
+    done = cluster.run(["python", "fit.py", "-a", "fit"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode() + done.stderr.decode()
+    for line in ("x = ", "came back into outputs/"):
+        (shown,) = [one for one in page.splitlines() if line in one and not one.startswith("$")]
+        assert f"{shown}\n" in said
+    assert tree(tmp_path / "outputs") == {"losses.csv", "model.json", "logs/fit.txt"}
+    pulled = cluster.run(["pull", "@last", "logs", "-o", "results"], cwd=tmp_path)
+    assert pulled.stdout == b"results/logs/fit.txt\n"
+
+
+def test_what_is_over_the_cap_is_said_and_changes_nothing(
+    own_cluster_without_agents: Cluster, tmp_path: Path
+) -> None:
+    cluster = own_cluster_without_agents
+    cluster.add_agent(settings={"OUTPUTS_LIMIT_BYTES": "1000000"})
+    write(tmp_path, "job.py", WRITE)
+    done = cluster.run(["python", "job.py", "-a", "capped"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "outputs") == FILES - {"model.bin"}
+    said = b"left out: model.bin: more than the 1,000,000 bytes that one job may send back"
+    assert said in done.stderr
+    assert said in cluster.run(["pull", "@last"], cwd=tmp_path).stderr
+    assert cluster.job("capped")["state"] == "succeeded"
+
+
+def test_files_that_cannot_be_saved_are_kept_and_the_exit_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    code = "import os, sys; os.path.isfile('outputs') and os.unlink('outputs'); os.makedirs('outputs')\n"
+    write(tmp_path, "job.py", code + "open('outputs/a', 'w').close()\nsys.exit(int(sys.argv[1]))\n")
+    (tmp_path / "outputs").write_text("a file of the user's own")
+    for script, command in ((0, 125), (3, 3)):
+        done = cluster.run(["python", "job.py", str(script), "-a", "blocked"], cwd=tmp_path)
+        assert done.returncode == command, done.stderr
+        assert b"not all files came back" in done.stderr
+        assert f"chisel pull {cluster.job('blocked')['id']}".encode() in done.stderr
+    pulled = cluster.run(["pull", "@last", "-o", "there"], cwd=tmp_path)
+    assert pulled.returncode == 0, pulled.stderr
+    assert tree(tmp_path / "there") == {"a"}

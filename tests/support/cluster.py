@@ -86,9 +86,13 @@ class Cluster:
         self.stop(name)
         self.start(name)
 
-    def add_agent(self, *, gpus: int = 8, name: str = "agent") -> None:
-        """Start another agent, with its own data, and return when it may be given work."""
-        settings = {
+    def add_agent(
+        self, *, gpus: int = 8, name: str = "agent", settings: Mapping[str, str] | None = None
+    ) -> None:
+        """Start another agent, with its own data, and return when it may be given work. `settings` are
+        more of its own, without the prefix."""
+        more = {f"CHISEL_AGENT_{key}": value for key, value in (settings or {}).items()}
+        known = {
             "CHISEL_AGENT_URL": self.url,
             "CHISEL_AGENT_TOKEN_FILE": str(self.folder / "join-token"),
             "CHISEL_AGENT_NAME": name,
@@ -96,7 +100,7 @@ class Cluster:
             "CHISEL_AGENT_DATA_DIR": str(self.folder / f"agent-{name}"),
             "CHISEL_AGENT_BASE_PYTHON": sys.executable,
         }
-        self._add(name, "chisel_agent", settings)
+        self._add(name, "chisel_agent", known | more)
         self._agents.append(name)
         self.start(name)
         self.until(lambda: name in self.online_agents())
