@@ -108,7 +108,7 @@ async def test_whoever_does_not_hold_the_attempt_is_stale(desk: Desk) -> None:
     never = AttemptRef(job_id=attempt.job_id, attempt=2)
     for stranger in ({"agent": "a2"}, {"session": "s0"}):
         with pytest.raises(Stale):
-            await desk.done(attempt, **stranger)  # type: ignore[arg-type]
+            await desk.done(attempt, **stranger)
         with pytest.raises(Stale):
             await desk.progress(attempt, JobState.RUNNING, **stranger)
     with pytest.raises(Stale):
@@ -332,7 +332,7 @@ async def test_only_the_session_that_holds_an_attempt_learns_which_secrets_it_wa
     assert await wanted() == {"TOKEN": "TEAM_TOKEN"}
     for other in ({"agent": "a2"}, {"session": "s0"}, {"number": 2}, {"agent": "nobody"}):
         with pytest.raises(Stale):
-            await wanted(**other)  # type: ignore[arg-type]
+            await wanted(**other)
     await desk.hello(hello_of(session="s2", adopt=(attempt,)))
     with pytest.raises(Stale):
         await wanted()

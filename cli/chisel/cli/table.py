@@ -1,54 +1,8 @@
 """Every command, once: the quick parser, the help screens and the suggestions read this table."""
 
-from typing import NamedTuple
-
-
-class Argument(NamedTuple):
-    """A positional value; `many` takes all that follow, at least one."""
-
-    name: str
-    help: str
-    many: bool = False
-    optional: bool = False
-
-
-class Option(NamedTuple):
-    """`names[0]` is the long one. Without a `metavar` it is a switch. `number`: the value is a count.
-
-    The rest is for options of `chisel python`. `kind`: who reads the value, of `values.READERS`. `many`:
-    it may be given again and again. `leading`: names that are ours before the script only, because
-    scripts have options of that name. `layered`: the environment and configuration files may give it.
-    """
-
-    names: tuple[str, ...]
-    help: str
-    metavar: str = ""
-    number: bool = False
-    default: int | str | None = None
-    kind: str = "text"
-    many: bool = False
-    leading: tuple[str, ...] = ()
-    layered: bool = False
-
-    @property
-    def key(self) -> str:
-        """The parameter of the command's function."""
-        return self.names[0].lstrip("-").replace("-", "_")
-
-
-class Command(NamedTuple):
-    """`home` is `module:function` below `chisel.cli`; the function gets one keyword per parameter and
-    returns the exit status. `examples` are whole command lines, shown by `--help`; `aliases` are other
-    names for it."""
-
-    name: str
-    help: str
-    home: str
-    arguments: tuple[Argument, ...] = ()
-    options: tuple[Option, ...] = ()
-    examples: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-
+from chisel.cli.entry import Argument as Argument
+from chisel.cli.entry import Command as Command
+from chisel.cli.entry import Option as Option
 
 JOB = Argument("job", "A job's id, the beginning of one, or @last.")
 JOBS = Argument("jobs", "Ids of jobs, beginnings of ids, or @last.", many=True)
@@ -363,7 +317,7 @@ SECRET_COMMANDS = (
         "secret:set",
         (Argument("name", "The secret's name, which is also that of the job's variable."),),
         (Option(("--from-file",), "Take the value from a file, byte for byte.", "FILE"),),
-        examples=("chisel secret set HF_TOKEN", "pass hf | chisel secret set HF_TOKEN"),
+        examples=("chisel secret set HF_TOKEN", "chisel secret set TLS_KEY --from-file key.pem"),
     ),
     Command(
         "ls",
