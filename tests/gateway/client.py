@@ -13,6 +13,7 @@ from chisel_shared.contract.frames import (
     PROTOCOL,
     STREAM_NUMBERS,
     Accepted,
+    Begin,
     BundleMissing,
     ClientFrame,
     End,
@@ -41,6 +42,7 @@ class Socket:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
         self.received: dict[int, Received] = {}
+        self.data: dict[tuple[int, str], list[bytes]] = {}
         self.frames: list[ServerFrame] = []
 
     async def say(self, frame: ClientFrame) -> None:
@@ -52,7 +54,12 @@ class Socket:
         if message.type is aiohttp.WSMsgType.BINARY:
             number, attempt, offset = OUTPUT_HEADER.unpack_from(message.data)
             data = message.data[OUTPUT_HEADER.size :]
+            begin = next((f for f in reversed(self.frames) if isinstance(f, Begin)), None)
+            if attempt not in self.received and begin is not None and begin.position.attempt == attempt:
+                offsets = {"stdout": begin.position.stdout, "stderr": begin.position.stderr}
+                self.received[attempt] = Received(offsets)
             self.received.setdefault(attempt, Received()).take(_NAMES[number], offset, data)
+            self.data.setdefault((attempt, _NAMES[number]), []).append(data)
             return None
         assert message.type is aiohttp.WSMsgType.TEXT, (message, self.socket.close_code)
         frame = decode_server(message.data)

@@ -80,8 +80,9 @@ class Spool:
 class Received:
     """What a reader got: digests, and a check that nothing was doubled, lost or out of order."""
 
-    def __init__(self) -> None:
-        self.offsets = {name: 0 for name in STREAMS}
+    def __init__(self, offsets: dict[str, int] | None = None) -> None:
+        """`offsets`: where the reader begins, if not at the beginning."""
+        self.offsets = {name: (offsets or {}).get(name, 0) for name in STREAMS}
         self._hashes = {name: hashlib.sha256() for name in STREAMS}
 
     def take(self, stream: str, offset: int, data: bytes) -> None:
