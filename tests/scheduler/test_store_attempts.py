@@ -108,7 +108,7 @@ async def test_whoever_does_not_hold_the_attempt_is_stale(desk: Desk) -> None:
     never = AttemptRef(job_id=attempt.job_id, attempt=2)
     for stranger in ({"agent": "a2"}, {"session": "s0"}):
         with pytest.raises(Stale):
-            await desk.done(attempt, **stranger)
+            await desk.done(attempt, **stranger)  # type: ignore[arg-type]
         with pytest.raises(Stale):
             await desk.progress(attempt, JobState.RUNNING, **stranger)
     with pytest.raises(Stale):
