@@ -8,6 +8,9 @@ from chisel_shared.contract.errors import BadRequest
 
 DEFAULT_REQUIREMENTS = "requirements.txt"
 
+_METADATA_BYTES = 1 << 20
+"""How far into a script its metadata is looked for."""
+
 
 class BadInput(BadRequest):
     """What was asked for is not there."""
@@ -29,8 +32,9 @@ def locate(script: str | None, *, upload_dir: str = ".", requirements: str | Non
     """Find the parts of a job on this machine.
 
     The job works where the user is when that is below `upload_dir`, otherwise in its root.
-    `requirements` must exist when named; without a name, `requirements.txt` may be in the root or
-    where the user is. `BadInput` says what is missing, `AssertionError` that the script is outside.
+    `requirements` must exist when named; without a name, they are the dependencies in the script's own
+    metadata where it has some, or a `requirements.txt` in the root or where the user is. `BadInput` says
+    what is missing, `AssertionError` that the script is outside.
     """
     root = os.path.abspath(upload_dir)
     if not os.path.isdir(root):
@@ -43,7 +47,7 @@ def locate(script: str | None, *, upload_dir: str = ".", requirements: str | Non
         root=root,
         script="" if found is None else os.path.relpath(found, workdir).replace(os.sep, "/"),
         workdir=workdir,
-        requirements=_requirements(root, requirements),
+        requirements=_requirements(root, requirements, script, found),
     )
 
 
@@ -68,20 +72,46 @@ def relative_to(root: str, path: str) -> str | None:
     return None
 
 
-def _requirements(root: str, named: str | None) -> str | None:
+def _requirements(root: str, named: str | None, script: str | None, found: str | None) -> str | None:
+    if (
+        named is None
+        and script is not None
+        and found is not None
+        and _declares(script, found, b"dependencies")
+    ):
+        return found
     name = named or DEFAULT_REQUIREMENTS
     here, there = os.path.abspath(name), os.path.abspath(os.path.join(root, name))
     for path in (here, there) if named else (there, here):
         if os.path.isfile(path):
-            found = relative_to(root, path)
-            if found is not None and not (named is None and excluded_part(found)):
-                _must_travel(path, found)
-                return found
+            inside = relative_to(root, path)
+            if inside is not None and not (named is None and excluded_part(inside)):
+                _must_travel(path, inside)
+                return inside
             if named:
                 raise BadInput(f"the requirements file {path} is not inside the upload directory {root}")
     if named:
         raise BadInput(f"the requirements file {here} {_is_not(here, 'a file')}")
+    if script is not None and found is not None and _declares(script, found, b"requires-python"):
+        return found
     return None
+
+
+def _declares(script: str, found: str, key: bytes) -> bool:
+    """Whether the script's own metadata have `key`; the agent reads and judges them."""
+    if not found.endswith(".py"):
+        return False
+    try:
+        with open(script, "rb") as file:
+            content = file.read(_METADATA_BYTES)
+    except OSError:
+        return False  # packing it explains why
+    lines = [line.rstrip() for line in content.splitlines()]
+    if b"# /// script" not in lines:
+        return False
+    behind = lines[lines.index(b"# /// script") + 1 :]
+    block = behind[: behind.index(b"# ///")] if b"# ///" in behind else []
+    return any(line.startswith(b"# " + key) for line in block)
 
 
 def _must_travel(path: str, found: str) -> None:

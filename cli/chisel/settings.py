@@ -72,12 +72,6 @@ def named_backend() -> str | None:
     return checked_url(named) if named else None
 
 
-def named_backend() -> str | None:
-    """The backend that the environment names."""
-    named = os.environ.get(URL_VARIABLE, "").strip()
-    return checked_url(named) if named else None
-
-
 def backend(say: Callable[[str], None], *, announced: bool = False) -> Backend:
     """The backend to use, started first when it is the embedded one: `say` gets a line about that,
     and where `announced` also about one that runs already.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from chisel_agent.installer import Installer, end_builds, run_json
+from chisel_agent.installer import BuildFailed, Installer, end_builds, run_json
 from chisel_agent.records import write_aside
 from chisel_agent.requirements import Requirements, included
 from chisel_shared.runtime.logs import Log
@@ -88,6 +88,7 @@ class Environments:
         self._base_python = base_python
         self._installer = installer
         self._base: tuple[tuple[tuple[str, int], ...], Base] | None = None
+        self._fits: dict[tuple[str, str], object] = {}
         self._builds: dict[str, tuple[asyncio.Task[Environment], set[object]]] = {}
 
     def sweep(self) -> None:
@@ -102,6 +103,8 @@ class Environments:
         """The environment for `requirements`, built if need be, and kept until the attempt whose folder
         `user` is leaves it. `BuildFailed` has the installer's last lines. Cancelling the last one who
         waits ends the build."""
+        if requirements is not None and requirements.python:
+            await self._check_python(requirements.python)
         if requirements is None or not requirements.lines():
             return Environment(self._base_python)
         base = await self._describe_base()
@@ -113,6 +116,20 @@ class Environments:
             os.utime(self._folder / f"{key}.env")
             own_environment(user).symlink_to(found.folder)
         return found
+
+    async def _check_python(self, wanted: str) -> None:
+        """`BuildFailed` when the base is not one of the versions `wanted`."""
+        base = await self._describe_base()
+        asked = (base.version, wanted)
+        if asked not in self._fits:
+            self._fits[asked] = await run_json(
+                self._base_python, _PROBE, "fits", wanted, env=self._installer.env
+            )
+        if self._fits[asked] is False:
+            raise BuildFailed(
+                f"the script requires Python {wanted}, and this agent runs jobs with {base.version}:"
+                " widen requires-python, or ask for an agent with another Python"
+            )
 
     def _known(self, key: str) -> Environment | None:
         pointer = _read_pointer(self._folder / f"{key}.env")

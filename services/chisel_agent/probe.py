@@ -3,6 +3,7 @@ that satisfies given requirements. Standard library only; prints one JSON object
 
     python -c TEXT                  what it is
     python -c TEXT check FILE       is every requirement in FILE met by what is installed?
+    python -c TEXT fits SPECIFIER   is its version one of these? null when it cannot tell
 """
 
 import importlib.metadata
@@ -61,10 +62,34 @@ def satisfied(path: str) -> bool:
     return True
 
 
+def fits(specifier: str) -> bool | None:
+    try:
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    except ImportError:
+        try:
+            from pip._vendor.packaging.specifiers import (  # type: ignore[assignment]
+                InvalidSpecifier,
+                SpecifierSet,
+            )
+        except ImportError:
+            return None
+    try:
+        return SpecifierSet(specifier).contains(platform.python_version(), prereleases=True)
+    except InvalidSpecifier:
+        return False
+
+
 def main() -> None:
     import importlib.util  # noqa: F401 - importing `metadata` alone does not promise it
 
-    answer = satisfied(sys.argv[2]) if sys.argv[1:2] == ["check"] else describe()
+    answer: object
+    match sys.argv[1:]:
+        case ["check", path]:
+            answer = satisfied(path)
+        case ["fits", specifier]:
+            answer = fits(specifier)
+        case _:
+            answer = describe()
     sys.stdout.write(json.dumps(answer))
 
 

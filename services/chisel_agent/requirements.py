@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from chisel_agent.script import BadMetadata, read_metadata
+
 _NESTED = ("-r", "--requirement", "-c", "--constraint")
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
 _MAX_FILES = 32
@@ -24,6 +26,8 @@ class Requirements:
     text: str
     local: bool
     """Something is installed from a path of this machine, the bundle's most likely."""
+    python: str = ""
+    """Which versions of Python are wanted, as in `>=3.11`; empty: any."""
 
     def lines(self) -> list[str]:
         """What the files say, comments dropped, includes still in place."""
@@ -38,7 +42,10 @@ class Requirements:
 
 
 def read_requirements(root: Path, name: str) -> Requirements:
-    """The file `name` below `root` and every file of the bundle that it includes."""
+    """The file `name` below `root` and every file of the bundle that it includes. A Python script stands
+    for its metadata, which is written as a file of requirements beside `root`."""
+    if name.endswith(".py"):
+        return _of_script(root, name)
     texts: list[str] = []
     first = _inside(root, root / name, name)
     seen = {first}
@@ -63,6 +70,19 @@ def read_requirements(root: Path, name: str) -> Requirements:
                     waiting.append((nested, target))
     text = "\0".join(texts)
     return Requirements(first, text, any(is_local(line) for line in logical_lines(text.replace("\0", "\n"))))
+
+
+def _of_script(root: Path, name: str) -> Requirements:
+    try:
+        metadata = read_metadata(_inside(root, root / name, name).read_text(encoding="utf-8-sig"), name)
+    except BadMetadata as error:
+        raise BadRequirements(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequirements(f"{name} cannot be read: {error}") from error
+    text = "".join(f"{line}\n" for line in metadata.dependencies)
+    path = root.with_name(f"{root.name}-requirements.txt")
+    path.write_text(text, encoding="utf-8")
+    return Requirements(path, text, any(map(is_local, metadata.dependencies)), metadata.python)
 
 
 def _inside(root: Path, path: Path, shown: str) -> Path:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -229,3 +230,17 @@ async def test_the_longest_unused_environment_gives_way_but_none_in_use(
     newest = await environments.get(shop.require("chisel-d"), user=shop.user())
     assert set(shop.folders()) == {left[1], newest.folder}
     assert len(list(shop.envs.glob("*.env"))) == 2
+
+
+@pytest.mark.parametrize("wanted", [">=3.99", "<3.11", "==2.*", "no specifier"])
+async def test_a_script_that_requires_another_python_is_told(shop: Shop, wanted: str) -> None:
+    asked = Requirements(shop.work / "x.py", "", local=False, python=wanted)
+    with pytest.raises(
+        BuildFailed, match=f"requires Python {re.escape(wanted)}, and this agent runs jobs with 3"
+    ):
+        await shop.environments().get(asked, user=shop.user())
+
+
+async def test_a_script_whose_python_this_is_runs_with_it(shop: Shop) -> None:
+    asked = Requirements(shop.work / "x.py", "", local=False, python=">=3.11,<4")
+    assert await shop.environments().get(asked, user=shop.user()) == Environment(PYTHON)

@@ -119,3 +119,27 @@ class TestRequirements:
         (tmp_path / "far.txt").touch()
         with pytest.raises(BadInput, match="not inside the upload directory"):
             locate("train.py", requirements="../far.txt")
+
+
+def test_a_scripts_metadata_comes_before_the_default_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "named.txt").touch()
+    script = tmp_path / "x.py"
+    script.write_text("# /// script\n# dependencies = ['numpy']\n# ///\n")
+    assert locate("x.py").requirements == "x.py"
+    assert locate("x.py", requirements="named.txt").requirements == "named.txt"
+    for without in (
+        "import numpy\n",
+        "# /// script\n# [tool.x]\n# ///\n",
+        "# /// script\n# dependencies = []\n",
+    ):
+        script.write_text(without)
+        assert locate("x.py").requirements == "requirements.txt"
+    # What it runs with is looked at in any case, unless a file says what to install.
+    script.write_text("# /// script\n# requires-python = '>=3.11'\n# ///\n")
+    assert locate("x.py").requirements == "requirements.txt"
+    (tmp_path / "requirements.txt").unlink()
+    assert locate("x.py").requirements == "x.py"

@@ -18,7 +18,8 @@ RUN_OPTIONS = (
         ("--upload-dir", "-d"), "Directory to upload; the current one without this.", "DIR", layered=True
     ),
     Option(
-        ("--requirements", "-r"), "Requirements file; requirements.txt without this.", "FILE", layered=True
+        ("--requirements", "-r"),
+        "Requirements file; the script's own metadata or requirements.txt without this.", "FILE", layered=True,
     ),
     Option(
         ("--gpu", "-g"), "How many GPUs: 1, 2, 4 or 8; 1 without this.", "COUNT", kind="gpu", layered=True
