@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chisel_shared.contract.errors import Unavailable
-from chisel_shared.runtime.db import Connection, open_database
+from chisel_shared.runtime.db import Connection, Database, open_database
 from tests.support.backends import running_postgres, short_folder, wait_for_postgres
 
 
@@ -64,6 +64,11 @@ async def test_racing_transactions_are_run_again(database_url: str, migrations: 
         assert await database.run(count) == 2, "the loser ran again and saw the winner's row"
 
 
+async def until_refused(database: Database) -> None:
+    while True:  # a session answers until it notices that its server is gone
+        await database.run(count)
+
+
 async def test_a_killed_postgres_is_unavailable_and_comes_back(migrations: Path) -> None:
     with short_folder() as folder, running_postgres(folder, durable=True) as postgres:
         await wait_for_postgres(postgres.url())
@@ -73,8 +78,7 @@ async def test_a_killed_postgres_is_unavailable_and_comes_back(migrations: Path)
             assert await database.run(count) == 0
             postgres.server.kill()
             with pytest.raises(Unavailable, match="try again"):
-                while True:  # a session answers until it notices that its server is gone
-                    await database.run(count)
+                await until_refused(database)
             postgres.server.start()
             while True:
                 try:
