@@ -39,7 +39,9 @@ def log_in(url: str, *, browser: bool) -> Granted:
     if not page.startswith(("https://", "http://")):
         raise _not_chisels()
     opened = browser and settings.has_browser()
-    where = "your browser opens this page" if opened else "open this page in a browser, on any machine"
+    where = (
+        "use the page that your browser opens" if opened else "open this page in a browser, on any machine,"
+    )
     _say(f"to log in to {url}, {where} and check that it shows {code}:")
     _say(f"  {page}")
     if opened:

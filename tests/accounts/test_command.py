@@ -291,7 +291,7 @@ async def test_a_terminal_counts_down_and_opens_the_browser(
     shown = await terminal.until(r"waiting for you, 10:00 left.*9:59 left")
     found = _CODE.search(shown)
     assert found
-    assert "your browser opens this page" in shown
+    assert "use the page that your browser opens" in shown
     await until(lambda: opened.exists() and opened.stat().st_size > 0)
     assert opened.read_text() == f"{world.url}/login?code={found[1]}"
     await ada.answer(found[1])

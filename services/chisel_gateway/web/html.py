@@ -25,11 +25,12 @@ main { width: 100%; max-width: 25rem; background: var(--card); border: 1px solid
 h1 { margin: 0 0 .35rem; font-size: 1.3rem; line-height: 1.3; letter-spacing: -.01em; }
 h2 { margin: 1.6rem 0 .2rem; font-size: 1rem; }
 p { margin: 0 0 1rem; } .soft { color: var(--soft); font-size: .925rem; }
-form { margin: 0; }
+main > :last-child { margin-bottom: 0; }
+form { margin: 0; } a { color: var(--accent); }
 label { display: block; margin: 0 0 .9rem; font-weight: 600; font-size: .925rem; }
 label small { display: block; font-weight: 400; color: var(--soft); }
 input { display: block; width: 100%; margin-top: .3rem; padding: .6rem .7rem; font: inherit;
-  color: inherit; background: var(--page); border: 1px solid var(--line); border-radius: 8px; }
+  font-weight: 400; color: inherit; background: var(--page); border: 1px solid var(--line); border-radius: 8px; }
 input.code { font: 600 1.35rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   letter-spacing: .12em; text-align: center; text-transform: uppercase; }
 input:focus-visible, button:focus-visible, a:focus-visible { outline: 3px solid var(--accent);
