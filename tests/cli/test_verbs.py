@@ -20,6 +20,7 @@ from chisel_shared.contract.messages import GpuKind, Neighbour, Why
 from tests.cli.conftest import Command
 from tests.cli.gateway import JOB_ID, Gateway
 from tests.cli.terminal import CTRL_C, on_terminal
+from tests.support.reference_json import SHAPES, commands_with_json
 
 RUNNING = JobView(
     id=JobId("3k9xab12cd"), app_name="train", state=JobState.RUNNING, version=4, gpu="A100-80GB:4",
@@ -345,3 +346,7 @@ def test_a_status_harms_no_terminal_and_tells_who_cancelled() -> None:
         cancel_reason="why not",
     )  # fmt: skip
     assert "was cancelled by Eve: why not · ran 1m30s" in listing.status(ended, now=1200.0)
+
+
+def test_what_programs_read_is_documented() -> None:
+    assert commands_with_json() == set(SHAPES)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from chisel_shared.contract.job import (
+    EXIT_STATUSES,
     FINAL,
     HELD,
     MOST_STARTS_LOST,
@@ -114,6 +115,8 @@ def test_how_a_job_ends(end: JobEnd, event: JobEvent, status: int, word: str) ->
     assert end_event(end) is event
     assert advance(S.RUNNING, event) in FINAL
     assert exit_status(end) == status
+    told = [meaning for shown, meaning in EXIT_STATUSES if str(status) in shown.split(", ")]
+    assert told or end.reason in (EndReason.EXIT, EndReason.SIGNAL)
     assert label(end) == word
 
 

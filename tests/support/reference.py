@@ -9,6 +9,7 @@ import msgspec
 from chisel_shared.contract import job
 from chisel_shared.contract.job import FINAL, TRANSITIONS, EndReason, JobEnd, JobEvent, JobState
 from chisel_shared.contract.messages import MESSAGES, Message, Request, reply_type
+from tests.support.reference_json import json_page
 from tests.support.reference_usage import commands_page, settings_page
 from tests.support.routing import Routes, routes
 from tests.support.source import ROOT, member_docs
@@ -22,6 +23,7 @@ def pages() -> dict[str, str]:
     """Every generated page by its file name."""
     return {
         "cli.md": commands_page(_GENERATED),
+        "json.md": json_page(_GENERATED, _description, _fields),
         "messages.md": messages_page(),
         "settings.md": settings_page(_GENERATED),
         "states.md": states_page(),

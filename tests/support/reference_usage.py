@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pydantic.fields import FieldInfo
 
 from chisel.cli.table import COMMANDS, GROUPS, PYTHON, RUN_OPTIONS, Command, Option
+from chisel_shared.contract.job import EXIT_STATUSES
 from chisel_shared.runtime.settings import ServiceSettings
 from tests.support.source import ROOT, SERVICES, member_docs
 
@@ -37,18 +38,17 @@ _REST = """\
 
 # Exit status
 
-| status | when |
-|---|---|
-| the script's own | it ended by itself |
-| 128 + N | signal N ended the script |
-| 124 | it reached its time limit |
-| 130 | it was cancelled, or Ctrl-C here |
-| 137 | it ran out of memory |
-| 125 | Chisel failed before the script had a status of its own: no backend, no key, requirements that cannot be installed, a full disk, an agent that is gone |
-| 2 | the command line makes no sense, or the script is not where it should be |
+{statuses}
 
-A script may itself exit with any of these; `chisel ps --all --json` tells which it was, by the reason.
-Every way a job can end is in [states.md](states.md).
+`chisel python`, `logs -f`, `attach`, `wait` and `rerun` exit as the job did, the others with 0 when they did
+what was asked. A script may itself exit with any of these; `chisel status JOB --json` tells which it was, by
+the reason. Every way a job can end is in [states.md](states.md).
+
+# JSON
+
+With `--json` stdout holds one document and nothing else; everything that is said goes to stderr. The shapes
+are those of the API, with ids in full; fields are added, never removed or given another meaning, and they
+are in [json.md](json.md).
 
 # Environment variables
 
@@ -109,7 +109,9 @@ def commands_page(generated: str) -> str:
         "## chisel --logout\n",
         "Forget the stored API keys, of every backend, and have the backends forget them too.",
     ]
-    return "\n".join(lines) + "\n" + _REST
+    statuses = [f"| {status} | {meaning} |" for status, meaning in EXIT_STATUSES]
+    rest = _REST.replace("{statuses}", "\n".join(["| status | when |", "|---|---|", *statuses]))
+    return "\n".join(lines) + "\n" + rest
 
 
 def _command(command: Command, name: str) -> list[str]:

@@ -185,36 +185,6 @@ def end_event(end: JobEnd) -> JobEvent:
     return _END_EVENTS[end.reason]
 
 
-OWN_FAILURE = 125
-"""Exit status of a command whose job never got as far as a status of its own."""
-
-
-def exit_status(end: JobEnd) -> int:
-    """What `chisel python` exits with after such an end."""
-    match end.reason:
-        case EndReason.EXIT:
-            return end.exit_code or 0
-        case EndReason.SIGNAL:
-            return 128 + (end.signal or 0)
-        case EndReason.OOM:
-            return 137
-        case EndReason.TIME_LIMIT:
-            return 124
-        case EndReason.USER:
-            return 130
-        case _:
-            return OWN_FAILURE
-
-
-def label(end: JobEnd) -> str:
-    """The reason in one word, as the API and `chisel ps` show it: `exit:1`, `signal:9`, `deps`."""
-    if end.reason is EndReason.EXIT:
-        return f"exit:{end.exit_code}"
-    if end.reason is EndReason.SIGNAL:
-        return f"signal:{end.signal}"
-    return end.reason.value
-
-
 SENTENCES = {
     EndReason.EXIT: "the script exited with {exit_code}",
     EndReason.SIGNAL: "the script was ended by signal {signal}",
@@ -228,6 +198,52 @@ SENTENCES = {
     EndReason.LEASE_EXPIRED: "its agent was out of contact for longer than its lease",
     EndReason.AGENT_LOST: "its agent is gone",
 }
+
+
+OWN_FAILURE = 125
+"""Exit status of a command whose job never got as far as a status of its own."""
+
+
+FIXED_STATUSES = {
+    EndReason.TIME_LIMIT: 124,  # as timeout(1) says it
+    EndReason.USER: 130,
+    EndReason.OOM: 137,  # as the kernel's SIGKILL shows in a shell
+}
+
+EXIT_STATUSES = (
+    ("the script's own", "it ended by itself"),
+    ("128 + N", "signal N ended the script"),
+    *((str(status), SENTENCES[reason]) for reason, status in FIXED_STATUSES.items()),
+    (
+        str(OWN_FAILURE),
+        "Chisel failed before the script had a status of its own: no backend, no key, no such job,"
+        " requirements that cannot be installed, a full disk, an agent that is gone",
+    ),
+    ("2", "the command line makes no sense, or the script is not where it should be"),
+    ("130, 143", "Ctrl-C or SIGTERM ended the command"),
+    ("141", "nobody reads its output any more"),
+)
+"""Every status of the command with its meaning: the documentation prints it."""
+
+
+def exit_status(end: JobEnd) -> int:
+    """What `chisel python`, `logs -f`, `attach`, `wait` and `rerun` exit with after such an end."""
+    match end.reason:
+        case EndReason.EXIT:
+            return end.exit_code or 0
+        case EndReason.SIGNAL:
+            return 128 + (end.signal or 0)
+        case reason:
+            return FIXED_STATUSES.get(reason, OWN_FAILURE)
+
+
+def label(end: JobEnd) -> str:
+    """The reason in one word, as the API and `chisel ps` show it: `exit:1`, `signal:9`, `deps`."""
+    if end.reason is EndReason.EXIT:
+        return f"exit:{end.exit_code}"
+    if end.reason is EndReason.SIGNAL:
+        return f"signal:{end.signal}"
+    return end.reason.value
 
 
 def sentence(end: JobEnd) -> str:

@@ -1,0 +1,65 @@
+"""The page of docs/reference for those whose programs read what `--json` prints."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from chisel.cli.table import COMMANDS, GROUPS, PYTHON, Option
+from chisel_shared.contract.job import JobEnd, JobView
+from chisel_shared.contract.messages import GpuKind, Neighbour, SecretView, TraceView, Why
+
+SHAPES: dict[str, str] = {
+    "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`",
+    "ps": "a list of `JobView`; with `--watch` one `JobView` a line, for every change",
+    "status": "a `JobView`; without a job `running`, `ready`, `url`, `folder` and `processes` of the backend"
+    " on this machine",
+    "why": "a `Why`",
+    "wait": "a list of `JobView`, in the order they were named",
+    "cancel": "a list of `JobView`, as they are after the wish",
+    "rerun": "the `JobView` of the new job, at its end or with `--detach` when it is submitted",
+    "gpus": "a list of `GpuKind`",
+    "pull": "`job_id`, `attempt`, `folder`, `left_out`, `missing`, and `files`, each with `path`, `saved_as`,"
+    " `outcome`, `why`, `mode`, `size_bytes` and `sha256`",
+    "login": "what `whoami` prints",
+    "whoami": "`user`, `project`, `backend`, `is_admin`, `key_source`, `key_id`, `key_name` and"
+    " `key_expires_at`",
+    "config": "a list of settings, each with `setting`, `value`, `source` and `variable`",
+    "trace ls": "a list of `TraceView`",
+    "secret ls": "a list of `SecretView`",
+    "admin init": "`url`, the address to open once",
+    "admin users add": "`name`, `url` and `expires_in`, in seconds",
+    "admin users ls": "a list of users, each with `name`, `project`, `is_admin`, `state` and `keys`",
+}
+"""What each command prints."""
+
+_STRUCTS: tuple[type[msgspec.Struct], ...] = (JobView, JobEnd, Why, Neighbour, GpuKind, TraceView, SecretView)
+
+
+def commands_with_json() -> set[str]:
+    """The commands that have the option."""
+
+    def has_it(options: Iterable[Option]) -> bool:
+        return any("--json" in option.names for option in options)
+
+    found = {command.name for command in COMMANDS if command is not PYTHON and has_it(command.options)}
+    for group, (_, commands) in GROUPS.items():
+        found |= {f"{group} {command.name}" for command in commands if has_it(command.options)}
+    return found | ({"python"} if has_it(PYTHON.options) else set())
+
+
+def json_page(
+    generated: str, describe: Callable[[type[msgspec.Struct]], list[str]], fields: Callable[..., list[str]]
+) -> str:
+    """`describe` and `fields` print a struct."""
+    lines = [
+        "# JSON\n",
+        generated,
+        "What the command prints on stdout with `--json`. Times are seconds since the epoch by the server's",
+        "clock. A field that this page does not name is new: ignore it.\n",
+        "| command | prints |",
+        "|---|---|",
+    ]
+    lines += [f"| `chisel {name}` | {shape} |" for name, shape in SHAPES.items()]
+    for struct in _STRUCTS:
+        lines += ["", f"## {struct.__name__}", "", *describe(struct), *fields(struct)]
+    return "\n".join(lines) + "\n"
