@@ -1,7 +1,11 @@
 """Which words of `chisel python` are ours."""
 
+import os
+import subprocess
+import sys
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chisel.cli.arguments import Run, parse
@@ -140,3 +144,27 @@ def test_foreign_words_are_kept_in_order(rest: list[str]) -> None:
 @given(words)
 def test_behind_options_before_python_every_word_is_kept(rest: list[str]) -> None:
     assert parse(["-g", "2", "python", "x.py", *rest]) == run_of("x.py", *rest, gpu="2")
+
+
+ECHO = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
+
+# What a process can be given at all: no NUL, and of surrogates those that stand for single bytes.
+anything = st.text(
+    st.one_of(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), st.sampled_from("\udc80\udcff")
+    ),
+    max_size=8,
+)
+tricky = st.sampled_from(
+    ["--", "-i", "-d", "--gpu", "--gpu=3", "-g4", "-m", "-c", "--name", "", " ", "=", "-"]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(anything | tricky, max_size=6), st.booleans())
+def test_a_script_gets_what_plain_python_would_give_it(given_words: list[str], ours_lead: bool) -> None:
+    line = ["-g", "2", "python", "x.py"] if ours_lead else ["python", "x.py", "--"]
+    expected = subprocess.run(
+        [sys.executable, "-c", ECHO, *given_words], capture_output=True, check=True
+    ).stdout
+    assert b"\0".join(map(os.fsencode, parse([*line, *given_words]).script_args)) == expected

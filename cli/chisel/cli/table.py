@@ -19,7 +19,7 @@ RUN_OPTIONS = (
     ),
     Option(
         ("--requirements", "-r"),
-        "Requirements file; the script's own metadata or requirements.txt without this.", "FILE", layered=True,
+        "Requirements file; the script's metadata or requirements.txt without this.", "FILE", layered=True,
     ),
     Option(
         ("--gpu", "-g"), "How many GPUs: 1, 2, 4 or 8; 1 without this.", "COUNT", kind="gpu", layered=True
