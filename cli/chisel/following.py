@@ -74,7 +74,7 @@ class Attempt(NamedTuple):
 
 
 class Uploading(NamedTuple):
-    """So many bytes of the bundle are sent."""
+    """So many bytes of what the backend lacks are sent."""
 
     sent: int
     total: int
@@ -228,6 +228,8 @@ class Following:
                 continue
             match _decode(message):
                 case frames.Accepted(job) | frames.Update(job):
+                    if self._submission is not None:
+                        self._submission.bundle.stored()
                     first, self._known = not self._known, True
                     # Why it waits changes without a new version: the job is the same, the queue is not.
                     if self.job is None or (job.version >= self.job.version and job != self.job):
@@ -235,10 +237,10 @@ class Following:
                         yield Changed(job)
                     if first and self._cancel_wanted:
                         self._tell(frames.Cancel(job.id))
-                case frames.BundleMissing():
+                case frames.BundleMissing() as missing:
                     self.submitted = False
                     began = time.monotonic()
-                    yield from self._upload()
+                    yield from self._upload(missing)
                     if time.monotonic() - began > _STALE_SECONDS:
                         self.close()
                         return False
@@ -286,17 +288,20 @@ class Following:
         assert self._connection is not None
         self._connection.send(frames.encode(frame))
 
-    def _upload(self) -> Iterator[Event]:
+    def _upload(self, missing: frames.BundleMissing) -> Iterator[Event]:
         from chisel.api import Api
+        from chisel.sending import send
 
         assert self._submission is not None
         self._uploads += 1
         if self._uploads > _MAX_UPLOADS:
             raise InternalError("the backend asks again and again for a bundle that it was given")
-        bundle = self._submission.bundle
+        spec, bundle, key = self._submission
+        bundle.tree.check(max_bytes=missing.max_bytes, max_entries=missing.max_entries)
         with Api(url=str(self._address), key=self._key) as api:
-            for sent in api.upload(f"/api/v1/bundles/{bundle.digest}", bundle.size, bundle):
-                yield Uploading(sent, bundle.size)
+            for sent, total in send(bundle, api):
+                yield Uploading(sent, total)
+        self._submission = Submission(msgspec.structs.replace(spec, bundle=bundle.digest), bundle, key)
 
     def _begin(self, position: Position) -> Iterator[Event]:
         """Output is wanted from here on. A lost connection goes on where it broke; only later attempts

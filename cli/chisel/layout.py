@@ -1,6 +1,7 @@
 """Where script, requirements and working directory lie below the directory that is uploaded."""
 
 import os
+import posixpath
 from typing import NamedTuple
 
 from chisel.ignore import excluded_part
@@ -26,6 +27,11 @@ class Layout(NamedTuple):
     script: str
     workdir: str
     requirements: str | None
+
+    def needed(self) -> tuple[str, ...]:
+        """What must be uploaded for the job to start: paths relative to `root`."""
+        script = posixpath.normpath(posixpath.join(self.workdir, self.script)) if self.script else "."
+        return tuple(path for path in (script, self.workdir, self.requirements) if path)
 
 
 def locate(script: str | None, *, upload_dir: str = ".", requirements: str | None = None) -> Layout:

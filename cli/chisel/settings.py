@@ -42,6 +42,16 @@ def home() -> str:
     return os.path.join(os.path.expanduser("~"), ".chisel")
 
 
+def cache_folder() -> str:
+    """Where is kept what makes the next command faster; all of it can be thrown away."""
+    return os.path.join(home(), "cache")
+
+
+def private_folders() -> tuple[str, ...]:
+    """What never travels, wherever it lies: credentials and caches, and the embedded stack's data."""
+    return home(), local_folder()
+
+
 def colors() -> bool:
     """Whether the user allows colours at all: https://no-color.org."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

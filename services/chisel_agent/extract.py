@@ -1,116 +1,139 @@
-"""Unpacks a bundle into a new folder: nothing lands outside, nothing is bigger than allowed.
+"""Unpacks a bundle into a new folder: what its manifest lists, byte for byte, and nothing else.
 
-Files are created with O_EXCL and O_NOFOLLOW while the tree holds no link at all; links come last,
-and each must then lead to a place inside. Owners, times, and modes but the x-bit do not travel.
+Paths come from the manifest, which was checked when it was read; a pack only says which bytes have which
+sha256. Files are opened with O_NOFOLLOW while the tree holds no link at all; links come last, and each
+must then lead to a place inside. Owners, times, and modes but the x-bit do not travel.
 """
 
+import hashlib
 import os
-import shutil
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from chisel_agent.records import write_all
-from chisel_agent.tar import BadArchive, Entry, Gunzip, Kind, entries
-from chisel_shared.contract.bundles import MAX_ENTRIES, MAX_UNPACKED_BYTES, path_fault
+from chisel_agent.tar import BadArchive, Gunzip, Member, members
+from chisel_shared.contract.bundles import CHUNK_BYTES, MAX_PACK_BYTES
+from chisel_shared.contract.ids import Digest
+from chisel_shared.contract.manifest import File, Folder, Link, Manifest
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    entries: int = MAX_ENTRIES
-    total_bytes: int = 2 * MAX_UNPACKED_BYTES  # files may have grown while they were packed
-    file_bytes: int = MAX_UNPACKED_BYTES
+_COPY_BYTES = 1 << 20
 
 
 class Cancelled(Exception):
     """Whoever asked for it no longer wants it."""
 
 
-def extract(
-    archive: BinaryIO, into: Path, *, limits: Limits | None = None, cancelled: threading.Event | None = None
-) -> None:
-    """Unpack `archive` into the new folder `into`, completely or not at all.
+class _Place(NamedTuple):
+    """Where a chunk belongs: a file, by its path and mode, and the chunk's offset and size in it."""
 
-    `BadArchive` says what is wrong with it, `OSError` what the disk said.
+    path: str
+    executable: bool
+    offset: int
+    size: int
+
+
+class Extraction:
+    """One bundle being unpacked: `begin`, then `unpack` for each pack in any order, then `finish`.
+
+    Every method blocks on the disk. `BadArchive` says what is wrong with the bundle, `OSError` what the
+    disk said, `Cancelled` that `cancelled` was set; what is half done is the caller's to remove.
     """
-    try:
-        _Extraction(into, limits or Limits(), cancelled or threading.Event()).run(archive)
-    except BaseException:
-        shutil.rmtree(into, ignore_errors=True)
-        raise
 
-
-class _Extraction:
-    def __init__(self, root: Path, limits: Limits, cancelled: threading.Event) -> None:
-        self._root = str(root)
-        self._limits = limits
+    def __init__(self, manifest: Manifest, into: Path, *, cancelled: threading.Event) -> None:
+        self._manifest = manifest
+        self._root = str(into)
         self._cancelled = cancelled
-        self._folders = {""}
-        self._links: list[tuple[str, str]] = []
+        self._wanted: list[dict[Digest, list[_Place]]] = [{} for _ in manifest.packs]
+        for entry in manifest.entries:
+            if not isinstance(entry, File):
+                continue
+            for number, chunk in enumerate(entry.chunks):
+                offset = number * CHUNK_BYTES
+                place = _Place(entry.path, entry.executable, offset, min(CHUNK_BYTES, entry.size - offset))
+                self._wanted[chunk.pack].setdefault(chunk.sha256, []).append(place)
 
-    def run(self, archive: BinaryIO) -> None:
+    def begin(self) -> None:
+        """Make the folders and the files that are empty."""
         os.mkdir(self._root, 0o755)
+        for entry in self._manifest.entries:
+            match entry:
+                case Folder(path=path):
+                    os.mkdir(f"{self._root}/{path}", 0o755)
+                case File(path=path, executable=executable, chunks=()):
+                    os.close(self._open(_Place(path, executable, 0, 0)))
+            self._check_cancelled()
+
+    def unpack(self, number: int, archive: BinaryIO) -> None:
+        """Write what the pack with this number in the manifest holds, where it belongs."""
+        wanted = self._wanted[number]
         stream = Gunzip(archive, self._check_bytes)
-        for count, entry in enumerate(entries(stream), 1):
-            if count > self._limits.entries:
-                raise BadArchive(f"it has more than {self._limits.entries:,} entries")
-            self._write(stream, entry)
-        for path, target in self._links:
-            self._link(path, target)
-        for path, _ in self._links:
-            self._check_link(path)
+        for member in members(stream):
+            places = wanted.pop(Digest(member.name), None)
+            if places is None:
+                stream.copy(member.size, lambda data: None)  # of a file that is not in this bundle any more
+            else:
+                self._write(stream, member, places)
+        if wanted:
+            raise BadArchive(
+                f"{next(iter(wanted.values()))[0].path!r} is not in the pack that should have it"
+            )
 
-    def _check_bytes(self, written: int) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled
-        if written > self._limits.total_bytes + self._limits.entries * 1024:
-            raise BadArchive(f"it unpacks to more than {self._limits.total_bytes:,} bytes")
+    def finish(self) -> None:
+        """Make the links, once every file is there."""
+        links = [entry for entry in self._manifest.entries if isinstance(entry, Link)]
+        for link in links:
+            os.symlink(link.target, f"{self._root}/{link.path}")
+        for link in links:
+            self._check_link(link.path)
 
-    def _write(self, stream: Gunzip, entry: Entry) -> None:
-        path = clean(entry.path)
-        if not path and entry.kind is not Kind.FOLDER:
-            raise BadArchive("an entry has no name")
-        match entry.kind:
-            case Kind.FOLDER:
-                self._make_folder(path)
-            case Kind.LINK:
-                self._make_folder(path.rpartition("/")[0])
-                self._links.append((path, entry.target))
-            case Kind.FILE:
-                if entry.size > self._limits.file_bytes:
-                    raise BadArchive(f"{path!r} is larger than {self._limits.file_bytes:,} bytes")
-                self._make_folder(path.rpartition("/")[0])
-                self._write_file(stream, entry, path)
-
-    def _write_file(self, stream: Gunzip, entry: Entry, path: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _write(self, stream: Gunzip, member: Member, places: list[_Place]) -> None:
+        first, *others = places
+        if any(member.size != place.size for place in places):
+            raise BadArchive(f"{first.path!r} has another size than its manifest says")
+        sha256 = hashlib.sha256()
+        descriptor = self._open(first)
         try:
-            descriptor = os.open(f"{self._root}/{path}", flags, 0o755 if entry.executable else 0o644)
-        except FileExistsError:
-            raise BadArchive(f"{path!r} is in it twice") from None
-        try:
-            stream.copy(entry.size, lambda data: write_all(descriptor, data))
+            os.lseek(descriptor, first.offset, os.SEEK_SET)
+
+            def write(data: bytes) -> None:
+                sha256.update(data)
+                write_all(descriptor, data)
+
+            stream.copy(member.size, write)
+            if sha256.hexdigest() != member.name:
+                raise BadArchive(f"the content of {first.path!r} is not what its manifest says")
+            for place in others:
+                self._copy(descriptor, first, place)
         finally:
             os.close(descriptor)
 
-    def _make_folder(self, path: str) -> None:
-        if path in self._folders:
-            return
-        self._make_folder(path.rpartition("/")[0])
+    def _copy(self, source: int, first: _Place, place: _Place) -> None:
+        self._check_cancelled()
+        descriptor = self._open(place)
         try:
-            os.mkdir(f"{self._root}/{path}", 0o755)
-        except FileExistsError:
-            raise BadArchive(f"{path!r} is in it twice, as a file and as a folder") from None
-        self._folders.add(path)
+            os.lseek(descriptor, place.offset, os.SEEK_SET)
+            done = 0
+            while done < place.size:
+                data = os.pread(source, min(_COPY_BYTES, place.size - done), first.offset + done)
+                write_all(descriptor, data)
+                done += len(data)
+        finally:
+            os.close(descriptor)
 
-    def _link(self, path: str, target: str) -> None:
-        if not target or target.startswith("/") or "\0" in target:
-            raise BadArchive(f"the link {path!r} does not lead to a relative path")
-        try:
-            os.symlink(target, f"{self._root}/{path}")
-        except FileExistsError:
-            raise BadArchive(f"{path!r} is in it twice") from None
+    def _open(self, place: _Place) -> int:
+        """The file of a place: new, unless another chunk of it came first. No link is there to follow."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(f"{self._root}/{place.path}", flags, 0o755 if place.executable else 0o644)
+
+    def _check_bytes(self, written: int) -> None:
+        self._check_cancelled()
+        if written > MAX_PACK_BYTES:
+            raise BadArchive(f"a pack unpacks to more than {MAX_PACK_BYTES:,} bytes")
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
 
     def _check_link(self, path: str) -> None:
         """Follow it for real: what a chain of links means cannot be read from their texts."""
@@ -118,18 +141,3 @@ class _Extraction:
         real = os.path.realpath(f"{self._root}/{path}")
         if real != root and not real.startswith(root + "/"):
             raise BadArchive(f"the link {path!r} leads outside")
-
-
-def clean(path: str) -> str:
-    """An entry's path in plain form, "" for the root; `BadArchive` for any that could mean another."""
-    if path.startswith("/"):
-        raise BadArchive(f"{path!r} is an absolute path")
-    parts = [part for part in path.removesuffix("/").split("/") if part != "."]
-    if path and not all(parts):
-        raise BadArchive(f"{path!r} has an empty part")
-    if ".." in parts:
-        raise BadArchive(f"{path!r} leads upwards")
-    plain = "/".join(parts)
-    if (fault := path_fault(plain)) is not None:
-        raise BadArchive(f"{path[:80]!r} {fault}")
-    return plain

@@ -45,13 +45,20 @@ class Gateway:
             raise Unavailable(f"the gateway does not answer: {error!r}") from error
 
     async def fetch_bundle(self, project: ProjectId, digest: Digest, into: Path) -> int:
-        """Download a bundle to the new file `into`; returns its size. `CorruptDownload` when the bytes
+        """Download a bundle's manifest, as `fetch_pack` does a pack."""
+        return await self._fetch(f"/agent/bundles/{project}/{digest}", digest, into)
+
+    async def fetch_pack(self, project: ProjectId, digest: Digest, into: Path) -> int:
+        """Download a pack to the new file `into`; returns its size. `CorruptDownload` when the bytes
         do not have the digest, `OSError` when the disk refuses them."""
+        return await self._fetch(f"/agent/packs/{project}/{digest}", digest, into)
+
+    async def _fetch(self, path: str, digest: Digest, into: Path) -> int:
         sha256 = hashlib.sha256()
         size = 0
         try:
             async with self._session.get(
-                f"{self._url}/agent/bundles/{project}/{digest}", headers=self._headers, timeout=_TIMEOUT
+                f"{self._url}{path}", headers=self._headers, timeout=_TIMEOUT
             ) as answer:
                 await _refuse(answer)
                 with into.open("xb") as file:
@@ -62,7 +69,7 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise Unavailable(f"the gateway does not answer: {error!r}") from error
         if sha256.hexdigest() != digest:
-            raise CorruptDownload(f"bundle {digest} arrived damaged")
+            raise CorruptDownload(f"part {digest} of the bundle arrived damaged")
         return size
 
     async def store_file(self, ref: AttemptRef, file: Outgoing) -> None:

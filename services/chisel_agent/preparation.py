@@ -2,15 +2,16 @@
 
 import asyncio
 import errno
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from chisel_agent.bundles import Bundles
 from chisel_agent.environment import Environments
-from chisel_agent.extract import extract
+from chisel_agent.extract import Extraction
 from chisel_agent.gateway import CorruptDownload
 from chisel_agent.installer import BuildFailed
 from chisel_agent.launch import Exit, Plan
@@ -25,6 +26,8 @@ from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.preparation")
 
+_UNPACKING = 2
+"""Packs at a time: one is fetched or waits for the disk while the other is decompressed."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,8 +70,7 @@ class Preparation:
         `failure` turns into an end."""
         spec = assignment.spec
         work = folder / "work"
-        with await self._bundles.open(assignment.project_id, spec.bundle) as bundle:
-            await _in_thread_until_done(bundle, work)
+        await self._unpack(assignment, work)
         requirements = _requirements(work, spec.requirements)
         environment = await self._environments.get(requirements, user=folder)
         traces = folder / "traces"
@@ -97,17 +99,42 @@ class Preparation:
             output_limit_bytes=self._limits.output_limit_bytes,
         )
 
+    async def _unpack(self, assignment: Assignment, work: Path) -> None:
+        """The bundle in the new folder `work`, completely or not at all."""
+        project, digest = assignment.project_id, assignment.spec.bundle
+        manifest = await self._bundles.manifest(project, digest)
+        cancelled = threading.Event()
+        extraction = Extraction(manifest, work, cancelled=cancelled)
+        try:
+            await _in_thread_until_done(extraction.begin, cancelled)
+            waiting = iter(enumerate(manifest.packs))
 
-async def _in_thread_until_done(bundle: BinaryIO, work: Path) -> None:
-    """Unpack in a thread. Cancelled, it waits for the thread, which gives up within one step."""
-    cancelled = threading.Event()
-    unpacking = asyncio.ensure_future(asyncio.to_thread(extract, bundle, work, cancelled=cancelled))
+            async def unpack() -> None:
+                for number, pack in waiting:
+                    with await self._bundles.pack(project, pack.sha256) as archive:
+                        await _in_thread_until_done(partial(extraction.unpack, number, archive), cancelled)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_UNPACKING):
+                    group.create_task(unpack(), name="unpack")
+            await _in_thread_until_done(extraction.finish, cancelled)
+        except BaseExceptionGroup as failures:
+            shutil.rmtree(work, ignore_errors=True)
+            raise failures.exceptions[0] from None
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+async def _in_thread_until_done(work: Callable[[], None], cancelled: threading.Event) -> None:
+    """Run in a thread. Cancelled, it waits for the thread, which gives up within one step."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        await asyncio.shield(unpacking)
+        await asyncio.shield(running)
     except asyncio.CancelledError:
         cancelled.set()
-        await asyncio.wait({unpacking})
-        unpacking.exception()  # looked at: whatever it says, nobody wants to know
+        await asyncio.wait({running})
+        running.exception()  # looked at: whatever it says, nobody wants to know
         raise
 
 

@@ -60,6 +60,14 @@ class CancelWish(msgspec.Struct, frozen=True):
 
 
 class BundleStored(msgspec.Struct, frozen=True):
+    """`missing` are the packs that are still to be stored before the bundle can be used."""
+
+    digest: Digest
+    size_bytes: int
+    missing: tuple[Digest, ...] = ()
+
+
+class PackStored(msgspec.Struct, frozen=True):
     digest: Digest
     size_bytes: int
 
@@ -125,20 +133,29 @@ class Api:
 
     async def has_bundle(self, request: web.Request) -> web.Response:
         digest = request.match_info["digest"]
-        if not await self._desk.has_bundle(request[PRINCIPAL], digest):
+        if not (await self._desk.has_bundle(request[PRINCIPAL], digest)).present:
             raise NotFound(f"there is no bundle {digest} in this project")
         return web.Response()
 
     async def put_bundle(self, request: web.Request) -> web.Response:
         digest = checked_digest(request.match_info["digest"])
-        stored = await self._storage.put_bundle(request, project_of(request[PRINCIPAL]), digest)
-        return as_json(msgspec.json.decode(stored, type=BundleStored), status=201)
+        answer = await self._storage.put_bundle(request, project_of(request[PRINCIPAL]), digest)
+        stored = msgspec.json.decode(answer, type=BundleStored)
+        return as_json(stored, status=202 if stored.missing else 201)
+
+    async def put_pack(self, request: web.Request) -> web.Response:
+        digest = checked_digest(request.match_info["digest"])
+        stored = await self._storage.put_pack(request, project_of(request[PRINCIPAL]), digest)
+        return as_json(msgspec.json.decode(stored, type=PackStored), status=201)
 
     async def submit(self, request: web.Request) -> web.Response:
         spec = await read(request, JobSpec)
         caller = request[PRINCIPAL]
-        if not await self._desk.has_bundle(caller, spec.bundle):
-            raise NotFound(f"bundle {spec.bundle} is not stored yet: PUT it to /api/v1/bundles/ first")
+        if not (await self._desk.has_bundle(caller, spec.bundle)).present:
+            raise NotFound(
+                f"bundle {spec.bundle} is not stored yet: PUT its manifest to /api/v1/bundles/ and the packs"
+                " that are missing to /api/v1/packs/ first"
+            )
         await self._secrets.require(caller, spec.secrets)
         submitted = await self._desk.submit(caller, spec, request.headers.get("Idempotency-Key", ""))
         log.info("accepted", job_id=submitted.job.id, created=submitted.created)
@@ -229,10 +246,10 @@ class Api:
         return as_json(await self._bus.request(await read(request, JoinAgent)))
 
     async def agent_bundle(self, request: web.Request) -> web.StreamResponse:
-        project, digest = request.match_info["project"], request.match_info["digest"]
-        if not is_id(project) or not is_digest(digest):
-            raise NotFound("there is no such bundle")
-        return await self._storage.get_bundle(request, ProjectId(project), Digest(digest))
+        return await self._storage.get_bundle(request, *_content(request))
+
+    async def agent_pack(self, request: web.Request) -> web.StreamResponse:
+        return await self._storage.get_pack(request, *_content(request))
 
     async def agent_file(self, request: web.Request) -> web.Response:
         number = request.match_info["attempt"]
@@ -248,6 +265,13 @@ class Api:
             request[PRINCIPAL], wanted.session, JobId(job), min(int(number), (1 << 31) - 1)
         )
         return as_json(found, headers={"Cache-Control": "no-store"})
+
+
+def _content(request: web.Request) -> tuple[ProjectId, Digest]:
+    project, digest = request.match_info["project"], request.match_info["digest"]
+    if not is_id(project) or not is_digest(digest):
+        raise NotFound("there is no such bundle or pack")
+    return ProjectId(project), Digest(digest)
 
 
 async def read(request: web.Request, kind: type[T]) -> T:

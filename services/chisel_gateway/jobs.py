@@ -6,6 +6,7 @@ from chisel_shared.contract.frames import STREAM_NUMBERS, Follow
 from chisel_shared.contract.ids import Digest, ProjectId, UserId, is_digest, is_job_name
 from chisel_shared.contract.job import JobSpec, JobView
 from chisel_shared.contract.messages import (
+    BundlePresence,
     CancelJob,
     GetJob,
     GetSpec,
@@ -35,7 +36,7 @@ def project_of(principal: Principal) -> ProjectId:
 
 def checked_digest(text: str) -> Digest:
     if not is_digest(text):
-        raise BadRequest("a bundle is named by its sha256 in 64 lower-case hexadecimal digits")
+        raise BadRequest("bundles and packs are named by their sha256 in 64 lower-case hexadecimal digits")
     return Digest(text)
 
 
@@ -62,9 +63,9 @@ class JobDesk:
 
     async def has_bundle(
         self, caller: Principal, digest: str, *, patience_seconds: float = PATIENCE_SECONDS
-    ) -> bool:
+    ) -> BundlePresence:
         asked = HasBundle(project_id=project_of(caller), digest=checked_digest(digest))
-        return (await ask(self._bus, asked, patience_seconds=patience_seconds)).present
+        return await ask(self._bus, asked, patience_seconds=patience_seconds)
 
     async def submit(
         self, caller: Principal, spec: JobSpec, key: str, *, patience_seconds: float = PATIENCE_SECONDS

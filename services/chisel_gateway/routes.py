@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from chisel_gateway.api import Api, BundleStored, CancelWish, Health
+from chisel_gateway.api import Api, BundleStored, CancelWish, Health, PackStored
 from chisel_gateway.secrets import SecretsWanted, SecretVariables
 from chisel_shared.contract.files import FileMode
 from chisel_shared.contract.job import JobSpec, JobView
@@ -97,16 +97,26 @@ def routes(api: Api) -> tuple[Route, ...]:
             f"{v1}/bundles/{{digest}}",
             "jobs:submit",
             api.has_bundle,
-            "Whether a bundle is stored.",
+            "Whether a bundle is stored: its manifest and all its packs.",
         ),
         Route(
             "PUT",
             f"{v1}/bundles/{{digest}}",
             "jobs:submit",
             api.put_bundle,
-            "Store a bundle, a gzipped tar archive named by its sha256.",
-            body="application/gzip",
+            "Store a bundle's manifest, named by its sha256; the answer names the packs still to come.",
+            body="application/json",
             reply=BundleStored,
+            status=201,
+        ),
+        Route(
+            "PUT",
+            f"{v1}/packs/{{digest}}",
+            "jobs:submit",
+            api.put_pack,
+            "Store a pack, a gzipped tar archive named by its sha256.",
+            body="application/gzip",
+            reply=PackStored,
             status=201,
         ),
         Route(
@@ -243,7 +253,15 @@ def routes(api: Api) -> tuple[Route, ...]:
             f"{v1}/agent/bundles/{{project}}/{{digest}}",
             "agent:work",
             api.agent_bundle,
-            "For agents: a bundle.",
+            "For agents: a bundle's manifest.",
+            reply="application/json",
+        ),
+        Route(
+            "GET",
+            f"{v1}/agent/packs/{{project}}/{{digest}}",
+            "agent:work",
+            api.agent_pack,
+            "For agents: a pack.",
             reply="application/gzip",
         ),
         Route(

@@ -127,8 +127,11 @@ class Session:
             self._expect_no_follow()
         bundle, patience = frame.spec.bundle, SUBMIT_PATIENCE_SECONDS
         await self._secrets.require(caller, frame.spec.secrets, patience_seconds=patience)
-        if not await self._desk.has_bundle(caller, bundle, patience_seconds=patience):
-            await self.send(BundleMissing(digest=bundle))
+        found = await self._desk.has_bundle(caller, bundle, patience_seconds=patience)
+        if not found.present:
+            await self.send(
+                BundleMissing(digest=bundle, max_bytes=found.max_bytes, max_entries=found.max_entries)
+            )
             return
         submitted = await self._desk.submit(
             caller, frame.spec, frame.idempotency_key, patience_seconds=patience

@@ -45,8 +45,11 @@ class StorageClient:
             return
 
     async def put_bundle(self, request: web.Request, project_id: ProjectId, digest: Digest) -> bytes:
-        """Pass an upload on; storage's answer is the caller's."""
+        """Pass a manifest on; storage's answer is the caller's."""
         return await self._upload(request, f"/bundles/{project_id}/{digest}")
+
+    async def put_pack(self, request: web.Request, project_id: ProjectId, digest: Digest) -> bytes:
+        return await self._upload(request, f"/packs/{project_id}/{digest}")
 
     async def put_file(
         self, request: web.Request, kind: FileKind, job_id: JobId, attempt: int,
@@ -63,6 +66,11 @@ class StorageClient:
         self, request: web.Request, project_id: ProjectId, digest: Digest
     ) -> web.StreamResponse:
         return await self._download(request, f"/bundles/{project_id}/{digest}")
+
+    async def get_pack(
+        self, request: web.Request, project_id: ProjectId, digest: Digest
+    ) -> web.StreamResponse:
+        return await self._download(request, f"/packs/{project_id}/{digest}")
 
     async def get_file(
         self, request: web.Request, kind: FileKind, job_id: JobId, attempt: int, sha256: Digest,

@@ -56,6 +56,13 @@ def bundle_key(project_id: ProjectId, digest: Digest) -> str:
     return f"bundles/{project_id}/{digest[:2]}/{digest}"
 
 
+def pack_key(project_id: ProjectId, digest: Digest) -> str:
+    """Where a project keeps a pack; `NotFound` for anything that cannot be one's name."""
+    if not is_id(project_id) or not is_digest(digest):
+        raise NotFound("there is no such pack: its name is a sha256 in lower-case hexadecimal digits")
+    return f"packs/{project_id}/{digest[:2]}/{digest}"
+
+
 def file_key(kind: FileKind, job_id: JobId, attempt: int, sha256: Digest) -> str:
     """Where a file's content lies; its name, which a user chose, is known to the database alone."""
     if not is_id(job_id) or attempt < 1 or not is_digest(sha256):

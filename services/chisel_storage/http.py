@@ -1,4 +1,4 @@
-"""The inner door: bundles, files of jobs and archived output over HTTP, for the gateway alone.
+"""The inner door: bundles, packs, files of jobs and archived output over HTTP, for the gateway alone.
 
 Bodies stream both ways at the pace of the slower side; the sender of an upload learns the sha256 the
 server measured. Errors are the one tree's, as JSON.
@@ -10,13 +10,13 @@ import re
 import aiofiles
 from aiohttp import web
 
-from chisel_shared.contract.bundles import MAX_BYTES as MAX_BUNDLE_BYTES
 from chisel_shared.contract.errors import BadRequest, NotFound, Unauthenticated
 from chisel_shared.contract.ids import Digest, ProjectId
 from chisel_shared.runtime.http import Handler, as_json, body, guarded
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.output import STREAMS
-from chisel_storage.blobs import BLOCK_BYTES, Blobs, bundle_key
+from chisel_storage.blobs import BLOCK_BYTES, Blobs
+from chisel_storage.bundles import Bundles
 from chisel_storage.files import SHA256, FilesHttp, attempt_of
 from chisel_storage.marks_http import MarksHttp
 from chisel_storage.outputs import DiskOutputs
@@ -30,18 +30,23 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 class StorageHttp:
     """The routes."""
 
-    def __init__(self, *, blobs: Blobs, outputs: DiskOutputs, store: Store, token: str) -> None:
+    def __init__(
+        self, *, blobs: Blobs, bundles: Bundles, outputs: DiskOutputs, store: Store, token: str
+    ) -> None:
         self._blobs = blobs
+        self._bundles = bundles
         self._outputs = outputs
         self._store = store
         self._token = f"Bearer {token}".encode()
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[guarded, self._authenticated])
-        bundle = "/bundles/{project}/{digest}"
+        bundle, pack = "/bundles/{project}/{digest}", "/packs/{project}/{digest}"
         app.router.add_route("GET", "/ready", self.ready)
         app.router.add_route("PUT", bundle, self.put_bundle)
         app.router.add_route("GET", bundle, self.get_bundle)
+        app.router.add_route("PUT", pack, self.put_pack)
+        app.router.add_route("GET", pack, self.get_pack)
         FilesHttp(blobs=self._blobs, store=self._store).add_to(app)
         app.router.add_route("GET", "/outputs/{job}/{attempt}/{stream}", self.get_output)
         MarksHttp(outputs=self._outputs, store=self._store).add_to(app)
@@ -60,17 +65,22 @@ class StorageHttp:
         return as_json({})
 
     async def put_bundle(self, request: web.Request) -> web.Response:
-        project, digest = ProjectId(request.match_info["project"]), Digest(request.match_info["digest"])
-        key = bundle_key(project, digest)
-        blob = await self._blobs.put(key, body(request), limit_bytes=MAX_BUNDLE_BYTES, sha256=digest)
-        await self._store.add_bundle(project, digest, blob.size_bytes)
-        return as_json({"digest": blob.sha256, "size_bytes": blob.size_bytes}, status=201)
+        blob, missing = await self._bundles.put_manifest(*_content(request), body(request))
+        stored = {"digest": blob.sha256, "size_bytes": blob.size_bytes, "missing": missing}
+        return as_json(stored, status=202 if missing else 201)
 
     async def get_bundle(self, request: web.Request) -> web.StreamResponse:
-        project, digest = ProjectId(request.match_info["project"]), Digest(request.match_info["digest"])
-        path = self._blobs.find(bundle_key(project, digest))
-        if path is None or not await self._store.has_bundle(project, digest):
-            raise NotFound(f"there is no bundle {digest} in this project")
+        project, digest = _content(request)
+        path = await self._bundles.find_manifest(project, digest)
+        return web.FileResponse(path, headers={SHA256: digest, "Content-Type": "application/json"})
+
+    async def put_pack(self, request: web.Request) -> web.Response:
+        blob = await self._bundles.put_pack(*_content(request), body(request))
+        return as_json({"digest": blob.sha256, "size_bytes": blob.size_bytes}, status=201)
+
+    async def get_pack(self, request: web.Request) -> web.StreamResponse:
+        project, digest = _content(request)
+        path = await self._bundles.find_pack(project, digest)
         return web.FileResponse(path, headers={SHA256: digest, "Content-Type": "application/gzip"})
 
     async def get_output(self, request: web.Request) -> web.StreamResponse:
@@ -98,3 +108,7 @@ class StorageHttp:
                     left -= len(data)
         await response.write_eof()
         return response
+
+
+def _content(request: web.Request) -> tuple[ProjectId, Digest]:
+    return ProjectId(request.match_info["project"]), Digest(request.match_info["digest"])

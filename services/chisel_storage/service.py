@@ -9,15 +9,15 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chisel_shared.contract.ids import is_digest, is_id
-from chisel_shared.contract.messages import BundlePresence, HasBundle, JobChanged, ListTraces, Traces
+from chisel_shared.contract.messages import HasBundle, JobChanged, ListTraces, Traces
 from chisel_shared.runtime.bus import Bus, NatsBus, nats_connection
 from chisel_shared.runtime.db import open_database
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import Service, serve
 from chisel_shared.runtime.streams import Streams
 from chisel_storage.archive import Archiver
-from chisel_storage.blobs import Blobs, DiskBlobs, bundle_key
+from chisel_storage.blobs import DiskBlobs
+from chisel_storage.bundles import Bundles
 from chisel_storage.http import StorageHttp
 from chisel_storage.outputs import DiskOutputs
 from chisel_storage.settings import Settings
@@ -28,12 +28,12 @@ log = Log("chisel.storage")
 
 class Storage(Service):
     def __init__(
-        self, *, bus: Bus, store: Store, blobs: Blobs, archiver: Archiver, http: StorageHttp,
+        self, *, bus: Bus, store: Store, bundles: Bundles, archiver: Archiver, http: StorageHttp,
         settings: Settings,
     ) -> None:  # fmt: skip
         self._bus = bus
         self._store = store
-        self._blobs = blobs
+        self._bundles = bundles
         self._archiver = archiver
         self._settings = settings
         self._runner = web.AppRunner(
@@ -43,7 +43,7 @@ class Storage(Service):
         self.url = ""
 
     async def run(self, ready: asyncio.Event) -> None:
-        await self._bus.serve(HasBundle, self.has_bundle)
+        await self._bus.serve(HasBundle, self._bundles.presence)
         await self._bus.serve(ListTraces, self.list_traces)
         await self._bus.subscribe(JobChanged, self._archiver.on_changed)
         await self._runner.setup()
@@ -57,12 +57,6 @@ class Storage(Service):
 
     async def drain(self) -> None:
         await self._runner.cleanup()
-
-    async def has_bundle(self, ask: HasBundle) -> BundlePresence:
-        if not is_id(ask.project_id) or not is_digest(ask.digest):
-            return BundlePresence(present=False)
-        on_disk = self._blobs.find(bundle_key(ask.project_id, ask.digest)) is not None
-        return BundlePresence(present=on_disk and await self._store.has_bundle(ask.project_id, ask.digest))
 
     async def list_traces(self, ask: ListTraces) -> Traces:
         return Traces(traces=await self._store.traces(ask.job_id))
@@ -112,8 +106,14 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Service:
     archiver = Archiver(
         bus=bus, streams=streams, store=store, outputs=outputs, settle_seconds=settings.settle_seconds
     )
-    http = StorageHttp(blobs=blobs, outputs=outputs, store=store, token=settings.token)
-    return Storage(bus=bus, store=store, blobs=blobs, archiver=archiver, http=http, settings=settings)
+    bundles = Bundles(
+        blobs=blobs,
+        store=store,
+        max_bytes=settings.max_bundle_bytes,
+        max_entries=settings.max_bundle_entries,
+    )
+    http = StorageHttp(blobs=blobs, bundles=bundles, outputs=outputs, store=store, token=settings.token)
+    return Storage(bus=bus, store=store, bundles=bundles, archiver=archiver, http=http, settings=settings)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from chisel_shared.contract.bundles import MAX_ENTRIES, MAX_UNPACKED_BYTES
 from chisel_shared.runtime.settings import DatabaseSettings
 
 
@@ -19,5 +20,9 @@ class Settings(DatabaseSettings):
     token: str = Field(min_length=16, repr=False)
     """What the gateway shows at the door."""
     data_dir: Path
+    max_bundle_bytes: int = Field(default=MAX_UNPACKED_BYTES, gt=0, le=MAX_UNPACKED_BYTES)
+    """Of all files of one upload together. The client names it before anything is sent."""
+    max_bundle_entries: int = Field(default=MAX_ENTRIES, gt=0, le=MAX_ENTRIES)
+    """Files and folders of one upload."""
     settle_seconds: float = Field(default=15.0, gt=0)
     """How long the output of a lost attempt must have stopped growing before it is taken as all."""

@@ -1,6 +1,6 @@
 """What storage knows about its bytes: the schema `storage`, and every SQL sentence about it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,11 @@ class Store:
     async def ping(self) -> None:
         await self._database.ping()
 
-    async def add_bundle(self, project_id: ProjectId, digest: Digest, size_bytes: int) -> None:
+    async def add_bundle(
+        self, project_id: ProjectId, digest: Digest, size_bytes: int, packs: Sequence[Digest]
+    ) -> None:
+        """A manifest of `size_bytes` that needs `packs`, whether they are there or not."""
+
         async def work(connection: Connection) -> None:
             await connection.execute(
                 "insert into bundles (project_id, digest, size_bytes) values ($1, $2, $3)"
@@ -41,18 +45,52 @@ class Store:
                 digest,
                 size_bytes,
             )
+            await connection.execute(
+                "insert into bundle_packs (project_id, bundle, pack)"
+                " select $1, $2, unnest($3::text[]) on conflict do nothing",
+                project_id,
+                digest,
+                packs,
+            )
 
         await self._database.run(work)
 
-    async def has_bundle(self, project_id: ProjectId, digest: Digest) -> bool:
-        async def work(connection: Connection) -> bool:
-            return bool(
-                await connection.fetchval(
-                    "select exists (select from bundles where project_id = $1 and digest = $2)",
-                    project_id,
-                    digest,
-                )
+    async def packs_of(self, project_id: ProjectId, bundle: Digest) -> tuple[Digest, ...] | None:
+        """The packs a project's bundle needs; None when it has no such bundle."""
+
+        async def work(connection: Connection) -> tuple[Digest, ...] | None:
+            packs = await connection.fetchval(
+                "select array(select pack from bundle_packs where project_id = $1 and bundle = $2)"
+                " from bundles where project_id = $1 and digest = $2",
+                project_id,
+                bundle,
             )
+            return None if packs is None else tuple(packs)
+
+        return await self._database.run(work)
+
+    async def add_pack(self, project_id: ProjectId, digest: Digest, size_bytes: int) -> None:
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "insert into packs (project_id, digest, size_bytes) values ($1, $2, $3)"
+                " on conflict do nothing",
+                project_id,
+                digest,
+                size_bytes,
+            )
+
+        await self._database.run(work)
+
+    async def known_packs(self, project_id: ProjectId, packs: Sequence[Digest]) -> frozenset[Digest]:
+        """Those of `packs` that the project has."""
+
+        async def work(connection: Connection) -> frozenset[Digest]:
+            rows = await connection.fetch(
+                "select digest from packs where project_id = $1 and digest = any($2::text[])",
+                project_id,
+                packs,
+            )
+            return frozenset(row["digest"] for row in rows)
 
         return await self._database.run(work)
 

@@ -13,8 +13,10 @@ import pytest
 from chisel_agent.launch import ColdLauncher
 from chisel_shared.contract.ids import Digest
 from chisel_shared.contract.job import EndReason, JobState
+from chisel_shared.contract.manifest import VERSION, Chunk, File, Manifest, Pack, encode
 from tests.agent.facts import alive, until
 from tests.agent.world import SLEEP, World, folder_of, ready
+from tests.support.packs import pack, sha256
 
 
 async def test_a_script_runs_and_its_bytes_and_its_status_arrive(world: World) -> None:
@@ -133,15 +135,31 @@ async def test_what_cannot_begin_ends_with_its_reason(
     assert await world.output(ref) == (b"", b"")
 
 
-async def test_a_bundle_that_is_no_archive_cannot_begin(world: World) -> None:
-    data = b"not an archive"
-    digest = Digest(hashlib.sha256(data).hexdigest())
-    world.gateway.bundles[digest] = data
+async def test_a_manifest_that_is_none_cannot_begin(world: World) -> None:
+    data = b"not a manifest"
+    world.gateway.bundles[sha256(data)] = data
     async with world.agent():
-        ref = await world.scheduler.submit(world.python("", bundle=digest))
+        ref = await world.scheduler.submit(world.python("", bundle=sha256(data)))
         end = await world.scheduler.end_of(ref)
     assert end.reason is EndReason.START
-    assert "cannot be unpacked" in end.detail
+    assert "the manifest cannot be read" in end.detail
+
+
+async def test_a_pack_without_what_its_manifest_says_cannot_begin(world: World) -> None:
+    digest, other = pack(b"something else")
+    text = b"print(1)"
+    listed = Manifest(
+        version=VERSION,
+        packs=(Pack(digest, len(other)),),
+        entries=(File("main.py", executable=False, size=len(text), chunks=(Chunk(sha256(text), 0),)),),
+    )
+    encoded = encode(listed)
+    world.gateway.bundles |= {sha256(encoded): encoded, digest: other}
+    async with world.agent():
+        ref = await world.scheduler.submit(world.python("", bundle=sha256(encoded)))
+        end = await world.scheduler.end_of(ref)
+    assert end.reason is EndReason.START
+    assert "'main.py' is not in the pack that should have it" in end.detail
 
 
 async def test_a_bundle_that_arrives_damaged_is_asked_for_again_but_not_for_ever(world: World) -> None:
@@ -161,6 +179,7 @@ async def test_a_bundle_is_fetched_once(world: World) -> None:
         for _ in range(3):
             await world.scheduler.end_of(await world.scheduler.submit(spec))
     assert len([path for path in world.gateway.asked if "/bundles/" in path]) == 1
+    assert len([path for path in world.gateway.asked if "/packs/" in path]) == 1
 
 
 async def test_requirements_that_cannot_be_installed_end_it_with_the_installers_words(

@@ -13,13 +13,16 @@ from tests.agent.world import PROJECT
 
 
 class Source:
-    """Every bundle is its own digest; `troubles` come first."""
+    """Every pack is its own digest; `troubles` come first."""
 
     def __init__(self) -> None:
         self.troubles: list[ChiselError] = []
         self.fetched = 0
 
     async def fetch_bundle(self, project: ProjectId, digest: Digest, into: Path) -> int:
+        return await self.fetch_pack(project, digest, into)
+
+    async def fetch_pack(self, project: ProjectId, digest: Digest, into: Path) -> int:
         if self.troubles:
             raise self.troubles.pop(0)
         self.fetched += 1
@@ -33,12 +36,12 @@ def digest(name: str) -> Digest:
 async def test_one_that_gives_way_to_another_stays_readable(tmp_path: Path) -> None:
     source = Source()
     cache = Bundles(folder=tmp_path, source=source, max_bytes=0)
-    with await cache.open(PROJECT, digest("a")) as first, await cache.open(PROJECT, digest("b")) as second:
+    with await cache.pack(PROJECT, digest("a")) as first, await cache.pack(PROJECT, digest("b")) as second:
         assert first.read() == digest("a").encode()
         assert second.read() == digest("b").encode()
-    with await cache.open(PROJECT, digest("b")):
+    with await cache.pack(PROJECT, digest("b")):
         assert source.fetched == 2
-    with await cache.open(PROJECT, digest("a")):
+    with await cache.pack(PROJECT, digest("a")):
         assert source.fetched == 3
 
 
@@ -47,7 +50,7 @@ async def test_what_may_pass_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
     source = Source()
     source.troubles = [Unavailable(), StorageFull(), Unavailable()]
     cache = Bundles(folder=tmp_path, source=source, max_bytes=0)
-    with await cache.open(PROJECT, digest("a")) as bundle:
+    with await cache.pack(PROJECT, digest("a")) as bundle:
         assert bundle.read() == digest("a").encode()
 
 
@@ -55,4 +58,4 @@ async def test_what_does_not_pass_is_said_at_once(tmp_path: Path) -> None:
     source = Source()
     source.troubles = [NotFound()]
     with pytest.raises(NotFound):
-        await Bundles(folder=tmp_path, source=source, max_bytes=0).open(PROJECT, digest("a"))
+        await Bundles(folder=tmp_path, source=source, max_bytes=0).pack(PROJECT, digest("a"))

@@ -1,4 +1,4 @@
-"""Unpacking: what a bundle may hold arrives, and no archive reaches outside or grows without bound."""
+"""Unpacking: what a manifest lists arrives byte for byte, nothing else does, and nothing lands outside."""
 
 import gzip
 import io
@@ -6,231 +6,165 @@ import os
 import stat
 import tarfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from chisel_agent.extract import Cancelled, Limits, extract
+from chisel_agent.extract import Cancelled, Extraction
 from chisel_agent.tar import BadArchive
-
-Build = Callable[[tarfile.TarFile], None]
-
-
-def file(name: str, data: bytes = b"x", **fields: object) -> Build:
-    def add(archive: tarfile.TarFile) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        for key, value in fields.items():
-            setattr(info, key, value)
-        archive.addfile(info, io.BytesIO(data))
-
-    return add
+from chisel_shared.contract.bundles import CHUNK_BYTES
+from chisel_shared.contract.ids import Digest
+from chisel_shared.contract.manifest import Chunk, Entry, File, Folder, Link, Manifest, Pack, decode
+from tests.support.packs import bundle, pack, sha256
 
 
-def special(name: str, kind: bytes, target: str = "", **fields: object) -> Build:
-    def add(archive: tarfile.TarFile) -> None:
-        info = tarfile.TarInfo(name)
-        info.type, info.linkname = kind, target
-        for key, value in fields.items():
-            setattr(info, key, value)
-        archive.addfile(info)
-
-    return add
+def extract(manifest: Manifest, packs: Mapping[str, bytes], into: Path) -> Path:
+    extraction = Extraction(manifest, into, cancelled=threading.Event())
+    extraction.begin()
+    for number, listed in reversed(list(enumerate(manifest.packs))):  # in any order
+        extraction.unpack(number, io.BytesIO(packs[listed.sha256]))
+    extraction.finish()
+    return into
 
 
-def link(name: str, target: str) -> Build:
-    return special(name, tarfile.SYMTYPE, target)
+def one(content: bytes, packed: bytes, *, size: int | None = None) -> tuple[Manifest, dict[str, bytes]]:
+    """A manifest of one file that is to be found in `packed`."""
+    size = len(content) if size is None else size
+    file = File("a", executable=False, size=size, chunks=(Chunk(sha256(content), 0),))
+    return Manifest(1, (Pack(sha256(packed), len(packed)),), (file,)), {sha256(packed): packed}
 
 
-def folder(name: str) -> Build:
-    return special(name, tarfile.DIRTYPE, mode=0o700)
-
-
-def packed(*builds: Build, format: int = tarfile.PAX_FORMAT, after: bytes = b"") -> bytes:
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w", format=format) as archive:
-        for build in builds:
-            build(archive)
-    return gzip.compress(raw.getvalue() + after)
-
-
-class Place:
-    """A folder with something precious beside where archives are unpacked."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.into = root / "into"
-        self.precious = root / "precious"
-        self.precious.write_text("untouched")
-
-    def extract(self, data: bytes, *, limits: Limits | None = None) -> Path:
-        archive = self.root / "archive"
-        archive.write_bytes(data)
-        with archive.open("rb") as source:
-            extract(source, self.into, limits=limits)
-        return self.into
-
-    def nothing_happened(self) -> bool:
-        there = {path.name for path in self.root.iterdir()} - {"archive"}
-        return there == {"precious"} and self.precious.read_text() == "untouched"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    (tmp_path / "place").mkdir()
-    return Place(tmp_path / "place")
-
-
-@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_files_folders_and_links_inside_arrive(place: Place, format: int) -> None:
-    long = "/".join(["part" * 8] * 5) + "/file.txt"
-    data = packed(
-        folder("empty"),
-        file("./main.py", b"print()", mode=0o755),
-        file("a/b/data.bin", b"\0" * 70_000, mode=0o4644),
-        file(long, b"deep"),
-        file("ünïcode.txt", b"u"),
-        link("a/link", "../main.py"),
-        link("dangling", "a/nowhere"),
-        link("folder", "a/b"),
-        format=format,
+def test_files_folders_and_links_arrive(tmp_path: Path) -> None:
+    made = bundle(
+        {"main.py": "print()", "a/b/data.bin": b"\0" * 70_000, "ünïcode.txt": "u", "empty": ""},
+        Folder("nothing"),
+        Link("a/link", "../main.py"),
+        Link("dangling", "a/nowhere"),
+        Link("folder", "a/b"),
     )
-    root = place.extract(data)
+    root = extract(decode(made.manifest), made.packs, tmp_path / "into")
     assert (root / "main.py").read_bytes() == b"print()"
-    assert stat.S_IMODE((root / "main.py").stat().st_mode) & 0o111
+    assert stat.S_IMODE((root / "main.py").stat().st_mode) == 0o644
     assert (root / "a/b/data.bin").stat().st_size == 70_000
-    assert stat.S_IMODE((root / "a/b/data.bin").stat().st_mode) == 0o644
-    assert (root / long).read_bytes() == b"deep"
-    assert (root / "ünïcode.txt").read_bytes() == b"u"
+    assert (root / "ünïcode.txt").read_text() == "u"
+    assert (root / "empty").read_bytes() == b""
+    assert (root / "nothing").is_dir()
     assert (root / "a/link").read_bytes() == b"print()"
     assert os.readlink(root / "dangling") == "a/nowhere"
     assert (root / "folder/data.bin").exists()
-    assert (root / "empty").is_dir()
 
 
-def test_a_gzip_of_several_members_is_one_stream(place: Place) -> None:
-    whole = gzip.decompress(packed(file("a", b"1" * 3000)))
-    root = place.extract(gzip.compress(whole[:700]) + gzip.compress(whole[700:]))
-    assert (root / "a").read_bytes() == b"1" * 3000
+def test_one_content_in_many_places_and_what_is_not_listed(tmp_path: Path) -> None:
+    digest, packed = pack(b"same" * 1000, b"of a file that is gone")
+    chunks = (Chunk(sha256(b"same" * 1000), 0),)
+    entries = tuple(File(name, executable=name == "b", size=4000, chunks=chunks) for name in "abc")
+    root = extract(Manifest(1, (Pack(digest, len(packed)),), entries), {digest: packed}, tmp_path / "into")
+    assert {path.name: path.read_bytes() for path in root.iterdir()} == dict.fromkeys("abc", b"same" * 1000)
+    assert [os.access(root / name, os.X_OK) for name in "abc"] == [False, True, False]
 
 
-def test_an_empty_archive_is_an_empty_folder(place: Place) -> None:
-    assert list(place.extract(packed()).iterdir()) == []
+def test_a_large_file_is_put_together_from_its_chunks(tmp_path: Path) -> None:
+    whole, end = b"\1" * CHUNK_BYTES, b"\2" * 100
+    packs: dict[str, bytes] = dict([pack(whole), pack(end)])
+    numbers = {digest: number for number, digest in enumerate(packs)}
+    first, last = Chunk(sha256(whole), numbers[pack(whole)[0]]), Chunk(sha256(end), numbers[pack(end)[0]])
+    size = 2 * CHUNK_BYTES + 100
+    listed = Manifest(
+        1,
+        tuple(Pack(Digest(digest), len(data)) for digest, data in packs.items()),
+        (File("large", executable=False, size=size, chunks=(first, first, last)),),
+    )
+    root = extract(listed, packs, tmp_path / "into")
+    assert (root / "large").read_bytes() == whole + whole + end
+
+
+CONTENT = b"content"
+GOOD = pack(CONTENT)[1]
+
+
+def special(name: str, kind: bytes, target: str = "") -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, target
+        archive.addfile(info)
+    return gzip.compress(raw.getvalue())
+
+
+def renamed(change: Callable[[bytes], bytes]) -> bytes:
+    return gzip.compress(change(gzip.decompress(GOOD)))
 
 
 HOSTILE: dict[str, bytes] = {
-    "absolute path": packed(file("/tmp/evil")),
-    "parent": packed(file("../precious", b"overwritten")),
-    "parent in the middle": packed(file("a/../../precious", b"overwritten")),
-    "parent of a folder": packed(folder("../evil")),
-    "empty part": packed(file("a//b")),
-    "empty name": packed(file("")),
-    "backslash": packed(file("a\\..\\b")),
-    "newline in a name": packed(file("a\nb")),
-    "name not UTF-8": packed(file("a\udcff"), format=tarfile.GNU_FORMAT),
-    "file twice": packed(file("a"), file("a")),
-    "file twice by a dot": packed(file("a"), file("./a")),
-    "file and folder": packed(file("a"), folder("a")),
-    "file below a file": packed(file("a"), file("a/b")),
-    "hard link": packed(file("a"), special("b", tarfile.LNKTYPE, "a")),
-    "hard link outside": packed(special("b", tarfile.LNKTYPE, "../precious")),
-    "character device": packed(special("null", tarfile.CHRTYPE, devmajor=1, devminor=3)),
-    "block device": packed(special("disk", tarfile.BLKTYPE)),
-    "named pipe": packed(special("pipe", tarfile.FIFOTYPE)),
-    "unknown kind": packed(special("x", b"Z")),
-    "absolute link": packed(link("a", "/etc/passwd")),
-    "link upwards": packed(link("a", "../precious")),
-    "link to the folder above": packed(link("a", "..")),
-    "link upwards from below": packed(link("a/b", "../../precious")),
-    "link without a target": packed(link("a", "")),
-    "link, then a file through it": packed(link("a", "."), file("a/b")),
-    "link out, then a file through it": packed(link("a", ".."), file("a/precious", b"overwritten")),
-    "link twice": packed(link("a", "b"), link("a", "c")),
-    "chain of links": packed(folder("a"), link("a/b", ".."), link("c", "a/b/..")),
-    "long chain of links": packed(
-        folder("d/d"),
-        link("l1", "d/d"),
-        link("d/d/l2", "../.."),
-        link("l3", "l1/l2/.."),
-        link("l4", "l3/precious"),
-    ),
-    "link with content": packed(special("a", tarfile.SYMTYPE, "b", size=512)),
-    "too deep": packed(file("/".join("d" * 65))),
-    "name too long": packed(file("n" * 256)),
-    "cut short": packed(file("a", b"1" * 5000))[:60],
-    "no end": gzip.compress(gzip.decompress(packed(file("a")))[:1024]),
-    "something after the end": packed(file("a"), after=b"evil" * 128),
-    "garbage after gzip": packed(file("a")) + b"garbage",
+    "another content": pack(b"other")[1],
+    "nothing": gzip.compress(bytes(10240)),
+    "a content under a wrong name": renamed(lambda raw: raw.replace(CONTENT, b"changed")),
+    "a path upwards": special("../precious", tarfile.REGTYPE),
+    "a link": special(sha256(CONTENT), tarfile.SYMTYPE, "/etc/passwd"),
+    "a hard link": special(sha256(CONTENT), tarfile.LNKTYPE, "../precious"),
+    "a folder": special(sha256(CONTENT), tarfile.DIRTYPE),
+    "a device": special(sha256(CONTENT), tarfile.CHRTYPE),
+    "cut short": GOOD[:60],
+    "no end": renamed(lambda raw: raw[:1024]),
+    "something after the end": renamed(lambda raw: raw + b"evil" * 128),
+    "garbage after gzip": GOOD + b"garbage",
     "not gzip": b"PK\x03\x04" + b"\0" * 600,
-    "damaged header": gzip.compress(b"a" * 1024),
+    "a damaged header": gzip.compress(b"a" * 1024),
+    "a size that is no number": renamed(lambda raw: raw[:124] + b"x" * 11 + raw[135:]),
+    "a bomb": gzip.compress(bytes(1024) + bytes(64 << 20)),
     "empty": b"",
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_archives_are_refused_whole(place: Place, name: str) -> None:
+def test_packs_that_are_not_what_they_should_be_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").write_text("untouched")
     with pytest.raises(BadArchive):
-        place.extract(HOSTILE[name])
-    assert place.nothing_happened()
+        extract(*one(CONTENT, HOSTILE[name]), tmp_path / "into")
+    assert {path.name for path in tmp_path.iterdir()} == {"precious", "into"}
+    assert (tmp_path / "precious").read_text() == "untouched"
 
 
-def header(name: bytes, size: int, kind: bytes) -> bytes:
-    """A raw header that no library would write."""
-    block = bytearray(512)
-    block[: len(name)] = name
-    block[100:108] = b"0000644\0"
-    block[124:136] = b"%011o\0" % size
-    block[156:157] = kind
-    block[257:265] = b"ustar\x0000"
-    block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
+def test_a_content_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadArchive, match="another size"):
+        extract(*one(CONTENT, GOOD, size=8), tmp_path / "into")
 
 
-def test_a_pax_header_may_not_be_huge(place: Place) -> None:
-    data = gzip.compress(header(b"p", 1 << 30, b"x") + b"\0" * 4096)
-    with pytest.raises(BadArchive, match="more header"):
-        place.extract(data)
+LINKS: dict[str, tuple[Entry, ...]] = {
+    "upwards": (Link("a", "../precious"),),
+    "to the folder above": (Link("a", ".."),),
+    "upwards from below": (Folder("a"), Link("a/b", "../../precious")),
+    "a chain": (Folder("a"), Link("a/b", ".."), Link("c", "a/b/..")),
+    "a long chain": (
+        Folder("d"),
+        Folder("d/d"),
+        Link("d/d/l2", "../.."),
+        Link("l1", "d/d"),
+        Link("l3", "l1/l2/.."),
+        Link("l4", "l3/precious"),
+    ),
+}
 
 
-def test_a_pax_header_may_not_change_a_size(place: Place) -> None:
-    record = b"16 size=1000000\n"
-    data = (
-        header(b"p", len(record), b"x")
-        + record.ljust(512, b"\0")
-        + header(b"a", 1, b"0")
-        + b"x".ljust(512, b"\0")
-    )
-    with pytest.raises(BadArchive, match="size"):
-        place.extract(gzip.compress(data + b"\0" * 1024))
+@pytest.mark.parametrize("name", LINKS)
+def test_links_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    made = bundle({}, *LINKS[name])
+    with pytest.raises(BadArchive, match="leads outside"):
+        extract(decode(made.manifest), {}, tmp_path / "into")
 
 
-@pytest.mark.parametrize(
-    ("builds", "limits", "says"),
-    [
-        ([file(str(n)) for n in range(11)], Limits(entries=10), "entries"),
-        ([file("a", b"\0" * 2000)], Limits(file_bytes=1000), "larger"),
-        ([file("a", b"\0" * 900_000), file("b", b"\0" * 900_000)],
-         Limits(total_bytes=1 << 20, entries=10), "unpacks to more"),
-    ],
-)  # fmt: skip
-def test_bombs_are_refused(place: Place, builds: list[Build], limits: Limits, says: str) -> None:
-    with pytest.raises(BadArchive, match=says):
-        place.extract(packed(*builds), limits=limits)
-    assert place.nothing_happened()
+def test_what_compresses_well_is_fine(tmp_path: Path) -> None:
+    content = bytes(CHUNK_BYTES)
+    root = extract(*one(content, pack(content)[1]), tmp_path / "into")
+    assert (root / "a").read_bytes() == content
 
 
-def test_what_compresses_well_is_fine(place: Place) -> None:
-    root = place.extract(packed(file("zeros", b"\0" * (80 << 20))))
-    assert (root / "zeros").stat().st_size == 80 << 20
-
-
-def test_it_gives_up_when_cancelled(place: Place) -> None:
-    archive = place.root / "archive"
-    archive.write_bytes(packed(file("a", b"1" * 100_000)))
+def test_it_gives_up_when_cancelled(tmp_path: Path) -> None:
     cancelled = threading.Event()
+    manifest, _ = one(CONTENT, GOOD)
+    extraction = Extraction(manifest, tmp_path / "into", cancelled=cancelled)
+    extraction.begin()
     cancelled.set()
-    with pytest.raises(Cancelled), archive.open("rb") as source:
-        extract(source, place.into, cancelled=cancelled)
-    assert place.nothing_happened()
+    with pytest.raises(Cancelled):
+        extraction.unpack(0, io.BytesIO(GOOD))

@@ -1,12 +1,9 @@
 """What surrounds an agent, small: a scheduler that answers from memory, a gateway with a few files."""
 
 import asyncio
-import gzip
 import hashlib
-import io
 import os
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,29 +41,17 @@ from chisel_shared.runtime.output import Follower
 from chisel_shared.runtime.streams import Streams
 from tests.agent.facts import until
 from tests.support.backends import AGENT_PASSWORD, Nats
+from tests.support.packs import bundle
 from tests.support.processes import Server
 
 PROJECT = ProjectId("project1")
 WAIT_SECONDS = 30.0
 
 
-def pack(files: Mapping[str, str | bytes]) -> tuple[Digest, bytes]:
-    """A bundle of `files` and its digest."""
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as archive:
-        for name, content in files.items():
-            data = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    packed = gzip.compress(raw.getvalue(), mtime=0)
-    return Digest(hashlib.sha256(packed).hexdigest()), packed
-
-
 @dataclass
 class FakeGateway:
-    """Serves joining and bundles, takes traces and outputs. `refuse` answers everything with 503 while
-    set, `refuse_after` from so many files on."""
+    """Serves joining, manifests and packs alike by digest, takes traces and outputs. `refuse` answers
+    everything with 503 while set, `refuse_after` from so many files on."""
 
     credentials: AgentCredentials
     bundles: dict[str, bytes] = field(default_factory=dict)
@@ -85,9 +70,10 @@ class FakeGateway:
     url: str = ""
 
     def add(self, files: Mapping[str, str | bytes]) -> Digest:
-        digest, data = pack(files)
-        self.bundles[digest] = data
-        return digest
+        made = bundle(files)
+        self.bundles[made.digest] = made.manifest
+        self.bundles.update(made.packs)
+        return made.digest
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["FakeGateway"]:
@@ -95,6 +81,7 @@ class FakeGateway:
         app.router.add_post("/api/v1/agents/join", self._join)
         app.router.add_get("/api/v1/agent/bundles/{project}/{digest}", self._bundle)
         app.router.add_post("/api/v1/agent/secrets/{job}/{attempt}", self._secrets)
+        app.router.add_get("/api/v1/agent/packs/{project}/{digest}", self._bundle)
         app.router.add_put("/api/v1/agent/files/{job}/{attempt}/{kind}", self._file)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()

@@ -4,17 +4,16 @@ The jobs go through the HTTP API from eight threads, as a program would send the
 services and the agent, not of 500 client starts. Beside it: bare `python -c pass`, four at a time.
 """
 
-import hashlib
-import io
 import subprocess
-import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from chisel_shared.contract.gpus import gpu_type
+from tests.bench import payloads
 from tests.bench.figures import Figure
 from tests.bench.machine import settle
 from tests.bench.stack import SLOTS, Stack, command
+from tests.support.packs import bundle
 
 JOBS = 500
 _SUBMITTERS = 8
@@ -54,16 +53,15 @@ def measure(stack: Stack, repeats: int) -> list[Figure]:
 
 def _spec(stack: Stack) -> dict[str, object]:
     """What every job asks for; its bundle is stored, its environment built by a first job."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(stack.scripts / "nothing.py", "nothing.py")
-    digest = hashlib.sha256(packed.getvalue()).hexdigest()
-    stack.request("PUT", f"/api/v1/bundles/{digest}", packed.getvalue())
+    made = bundle({"nothing.py": payloads.NOTHING})
+    for digest, packed in made.packs.items():
+        stack.request("PUT", f"/api/v1/packs/{digest}", packed)
+    stack.request("PUT", f"/api/v1/bundles/{made.digest}", made.manifest)
     spec: dict[str, object] = {
         "app_name": "bench",
         "argv": ["python", "nothing.py"],
         "gpu": gpu_type(1).value,
-        "bundle": digest,
+        "bundle": made.digest,
     }
     first = stack.submit(spec)
     if _wait(stack, {first}, until=time.perf_counter() + _LIMIT_SECONDS) != 1:

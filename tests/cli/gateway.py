@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 from aiohttp import WSMsgType, web
 
-from chisel_shared.contract import frames
+from chisel_shared.contract import frames, manifest
 from chisel_shared.contract.ids import LAST, Digest, JobId
 from chisel_shared.contract.job import EndReason, JobState, JobView
 from chisel_shared.contract.messages import (
@@ -29,6 +29,7 @@ from chisel_shared.contract.messages import (
     Why,
 )
 from tests.cli.script import Script
+from tests.support.packs import members as packs_of
 
 KEY = "chsl_usr_tests"
 JOB_ID = JobId("0123456789")
@@ -38,6 +39,8 @@ class Gateway:
     def __init__(self) -> None:
         self.script = Script()
         self.bundles: dict[str, bytes] = {}
+        """Manifests by digest."""
+        self.packs: dict[str, bytes] = {}
         self.submissions: list[frames.Submit] = []
         self.follows: list[frames.Follow] = []
         self.cancels = 0
@@ -57,6 +60,7 @@ class Gateway:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_get("/api/v1/session", self.session)
         app.router.add_put("/api/v1/bundles/{digest}", self.put_bundle)
+        app.router.add_put("/api/v1/packs/{digest}", self.put_pack)
         app.router.add_get("/api/v1/jobs", self.list_jobs)
         app.router.add_get("/api/v1/jobs/{id}", self.get_job)
         app.router.add_post("/api/v1/jobs/{id}/cancel", self.cancel_job)
@@ -129,8 +133,10 @@ class Gateway:
         if self.script.failures:
             await _say(socket, self.script.failures.pop(0))
             return False
-        if submit.spec.bundle not in self.bundles:
-            await _say(socket, frames.BundleMissing(submit.spec.bundle))
+        bundle = submit.spec.bundle
+        if bundle not in self.bundles or self.missing(self.bundles[bundle]):
+            limits = {"max_bytes": self.script.max_bytes, "max_entries": self.script.max_entries}
+            await _say(socket, frames.BundleMissing(bundle, **limits))
             return False
         if submit.idempotency_key not in self.jobs_by_key:
             self.jobs_by_key[submit.idempotency_key] = JOB_ID
@@ -233,7 +239,39 @@ class Gateway:
 
     # HTTP
 
+    def missing(self, encoded: bytes) -> list[str]:
+        """The packs that are still to come for a manifest."""
+        return [pack.sha256 for pack in manifest.decode(encoded).packs if pack.sha256 not in self.packs]
+
+    def unpacked(self, bundle: str) -> dict[str, bytes]:
+        """Every file of a bundle, by path, as an agent would get it."""
+        listed = manifest.decode(self.bundles[bundle])
+        packs = [packs_of(self.packs[pack.sha256]) for pack in listed.packs]
+        return {
+            entry.path: b"".join(packs[chunk.pack][chunk.sha256] for chunk in entry.chunks)
+            for entry in listed.entries
+            if isinstance(entry, manifest.File)
+        }
+
     async def put_bundle(self, request: web.Request) -> web.StreamResponse:
+        encoded = await self._take(request)
+        if isinstance(encoded, web.StreamResponse):
+            return encoded
+        if not self.script.forgets_bundles:
+            self.bundles[request.match_info["digest"]] = encoded
+        missing = self.missing(encoded)
+        return web.json_response({"missing": missing}, status=202 if missing else 201)
+
+    async def put_pack(self, request: web.Request) -> web.StreamResponse:
+        content = await self._take(request)
+        if isinstance(content, web.StreamResponse):
+            return content
+        if not self.script.forgets_bundles:
+            self.packs[request.match_info["digest"]] = content
+        return web.Response(status=201)
+
+    async def _take(self, request: web.Request) -> bytes | web.StreamResponse:
+        """The body, or the refusal that a test asked for."""
         denied = self._denied(request)
         if denied is not None:
             return denied
@@ -247,12 +285,9 @@ class Gateway:
                 self.script.cut_uploads -= 1
                 _drop(request)
                 return web.Response()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != request.match_info["digest"]:
+        if hashlib.sha256(content).hexdigest() != request.match_info["digest"]:
             return _error(400, "bad_request", "the content is not what its name says")
-        if not self.script.forgets_bundles:
-            self.bundles[digest] = content
-        return web.Response(status=201)
+        return content
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         denied = self._denied(request)

@@ -34,6 +34,8 @@ class Script:
     reject_upload: int = 0
     """HTTP status for uploads, sent before their body is read; 0 accepts them."""
     forgets_bundles: bool = False
+    max_bytes: int = 0
+    max_entries: int = 0
     waiting: str = ""
     queue: list[str] = field(default_factory=list)
     """Other reasons to wait, told one after the other without a new version of the job."""

@@ -48,12 +48,12 @@ def upload(gateway: Gateway, content: bytes) -> list[int]:
     digest = hashlib.sha256(content).hexdigest()
     pieces = [content[at : at + 100_000] for at in range(0, len(content), 100_000)]
     with Api(url=gateway.url, key=KEY) as api:
-        return list(api.upload(f"/api/v1/bundles/{digest}", len(content), pieces))
+        return list(api.upload(f"/api/v1/packs/{digest}", len(content), pieces))
 
 
 def test_an_upload_says_how_far_it_is(gateway: Gateway) -> None:
     assert upload(gateway, b"x" * 250_000) == [100_000, 200_000, 250_000]
-    assert list(gateway.bundles.values()) == [b"x" * 250_000]
+    assert list(gateway.packs.values()) == [b"x" * 250_000]
 
 
 def test_an_upload_cut_half_way_is_repeated(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_an_upload_cut_half_way_is_repeated(gateway: Gateway, monkeypatch: pytes
     gateway.script.cut_uploads = 2
     content = b"x" * 5_000_000
     assert upload(gateway, content)[-1] == len(content)
-    assert list(gateway.bundles.values()) == [content]
+    assert list(gateway.packs.values()) == [content]
 
 
 def test_an_upload_that_always_breaks_is_said(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

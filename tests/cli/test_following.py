@@ -37,8 +37,10 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Iterator[Bundle]:
-    (tmp_path / "x.py").write_text("print('x')")
-    with pack(str(tmp_path)) as packed:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "x.py").write_text("print('x')")
+    with pack(str(root), cache_folder=str(tmp_path / "cache")) as packed:
         yield packed
 
 
@@ -49,6 +51,15 @@ def client(gateway: Gateway) -> Client:
 
 def spec(bundle: Bundle) -> JobSpec:
     return JobSpec(app_name="x", argv=("python", "x.py"), gpu="A100-80GB:1", bundle=bundle.digest)
+
+
+def given(gateway: Gateway, bundle: Bundle) -> None:
+    """The gateway has the bundle already."""
+    gateway.bundles[bundle.digest] = bundle.manifest
+    for digest in bundle.packs:
+        content = bundle.content(digest)
+        assert content is not None
+        gateway.packs[digest] = content
 
 
 def gather(following: Following) -> tuple[list[Event], dict[str, bytes]]:
@@ -72,7 +83,7 @@ def test_a_job_from_submission_to_end(gateway: Gateway, client: Client, bundle: 
     following = client.run(spec(bundle), bundle)
     events, written = gather(following)
     assert written == {"stdout": b"one\n\xff\x00three", "stderr": b"two\n"}
-    assert gateway.bundles[bundle.digest] == b"".join(bundle)
+    assert gateway.unpacked(bundle.digest) == {"x.py": b"print('x')"}
     assert [submit.idempotency_key for submit in gateway.submissions] == [
         gateway.submissions[0].idempotency_key
     ] * 2
@@ -85,7 +96,7 @@ def test_a_job_from_submission_to_end(gateway: Gateway, client: Client, bundle: 
 
 
 def test_a_known_bundle_is_not_sent_again(gateway: Gateway, client: Client, bundle: Bundle) -> None:
-    gateway.bundles[bundle.digest] = b""
+    given(gateway, bundle)
     gather(client.run(spec(bundle), bundle))
     assert not [request for request in gateway.requests if request.startswith("PUT")]
 
@@ -291,7 +302,7 @@ def test_a_silent_gateway_is_given_up(
 ) -> None:
     monkeypatch.setattr("chisel.connection.QUIET_SECONDS", 0.05)
     monkeypatch.setattr("chisel.connection.DEAD_SECONDS", 0.1)
-    gateway.bundles[bundle.digest] = b""
+    given(gateway, bundle)
     gateway.script.silent = True
     events = iter(client.run(spec(bundle), bundle))
     event = next(events)

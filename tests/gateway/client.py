@@ -1,6 +1,5 @@
 """A client of the gateway for the tests: one WebSocket, frames and output told apart."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -22,15 +21,15 @@ from chisel_shared.contract.frames import (
     decode_server,
     encode,
 )
-from chisel_shared.contract.ids import Digest
 from chisel_shared.contract.job import JobSpec
 from chisel_shared.runtime.output import STREAMS
 from tests.support.output import Received, Spool
+from tests.support.packs import bundle, sha256
 
 F = TypeVar("F", bound=ServerFrame)
 
-BUNDLE = b"a bundle"
-SHA256 = Digest(hashlib.sha256(BUNDLE).hexdigest())
+BUNDLE = bundle({}).manifest
+SHA256 = sha256(BUNDLE)
 SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bundle=SHA256)
 
 _NAMES = {number: name for name, number in STREAM_NUMBERS.items()}

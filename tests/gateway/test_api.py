@@ -22,15 +22,19 @@ from chisel_gateway.settings import Settings
 from chisel_shared.contract.ids import Digest, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobSpec, JobState, JobView
 from chisel_shared.contract.messages import Outputs, TraceView
+from chisel_storage.blobs import pack_key
 from tests.gateway.backend import AGENT, OTHER_AGENT, PRINCIPALS, STRANGER, USER, Backend
 from tests.gateway.conftest import Http
+from tests.support.packs import bundle, sha256
 from tests.support.storage import PROJECT, RunningStorage
 from tests.support.waiting import until
 
 DATA = random.Random(3).randbytes(3_000_000)
 SHA256 = Digest(hashlib.sha256(DATA).hexdigest())
 JOB = JobId("job0000001")
-SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bundle=SHA256)
+MADE = bundle({"x.py": DATA, "empty.py": b""})
+[(PACK, PACKED)] = MADE.packs.items()
+SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bundle=MADE.digest)
 
 
 def table() -> tuple[Route, ...]:
@@ -127,15 +131,30 @@ async def test_the_description_is_openapi_and_complete(http: Http) -> None:
     assert {"JobSpec", "JobView", "JobEnd", "TraceView", "ErrorReply"} <= schemas.keys()
 
 
+async def stored(http: aiohttp.ClientSession) -> None:
+    """Have the bundle of `SPEC` stored."""
+    await asked(http, "PUT", f"/api/v1/packs/{PACK}", data=BytesIO(PACKED))
+    assert (await asked(http, "PUT", f"/api/v1/bundles/{MADE.digest}", data=MADE.manifest))[0] == 201
+
+
 async def test_a_job_over_http(http: Http, backend: Backend) -> None:
     body = msgspec.json.encode(SPEC)
     key = {"Idempotency-Key": "k1"}
     status, answer = await asked(http(), "POST", "/api/v1/jobs", data=body, headers=key)
     assert (status, answer["error"]["code"]) == (404, "not_found")
-    status, answer = await asked(http(), "PUT", f"/api/v1/bundles/{SHA256}", data=BytesIO(DATA))
-    assert (status, answer) == (201, {"digest": SHA256, "size_bytes": len(DATA)})
-    assert (await asked(http(), "HEAD", f"/api/v1/bundles/{SHA256}"))[0] == 200
-    assert (await asked(http(STRANGER), "HEAD", f"/api/v1/bundles/{SHA256}"))[0] == 404
+    manifest = f"/api/v1/bundles/{MADE.digest}"
+    status, answer = await asked(http(), "PUT", manifest, data=MADE.manifest)
+    stored = {"digest": MADE.digest, "size_bytes": len(MADE.manifest), "missing": [PACK]}
+    assert (status, answer) == (202, stored)
+    assert (await asked(http(), "HEAD", manifest))[0] == 404
+    status, answer = await asked(http(), "PUT", f"/api/v1/packs/{PACK}", data=BytesIO(PACKED))
+    assert (status, answer) == (201, {"digest": PACK, "size_bytes": len(PACKED)})
+    assert (await asked(http(), "HEAD", manifest))[0] == 200
+    assert await asked(http(), "PUT", manifest, data=MADE.manifest) == (201, {**stored, "missing": []})
+    assert (await asked(http(STRANGER), "HEAD", manifest))[0] == 404
+    # Who knows a pack's digest, and puts it into a manifest of his own, has not got the pack by that.
+    status, answer = await asked(http(STRANGER), "PUT", manifest, data=MADE.manifest)
+    assert (status, answer["missing"]) == (202, [PACK])
     assert (await asked(http(), "POST", "/api/v1/jobs", data=body))[0] == 400
     status, answer = await asked(http(), "POST", "/api/v1/jobs", data=body, headers=key)
     assert (status, answer["created"]) == (201, True)
@@ -169,6 +188,9 @@ BAD_REQUESTS: list[tuple[str, str, bytes | None, int]] = [
     ("GET", "/api/v1/jobs/job0000001/traces/..%2F..%2Fx", None, 404),
     ("PUT", "/api/v1/bundles/xyz", b"", 400),
     ("PUT", "/api/v1/bundles/..%2F..%2Fetc", b"", 400),
+    ("PUT", "/api/v1/packs/xyz", b"", 400),
+    ("PUT", f"/api/v1/bundles/{sha256(b'{}')}", b"{}", 400),
+    ("GET", "/api/v1/agent/packs/p/..%2Fx", None, 403),
 ]
 
 
@@ -183,7 +205,7 @@ async def test_bad_requests_get_a_sentence(http: Http, backend: Backend) -> None
 async def test_a_wrong_digest_and_a_cut_upload_leave_nothing(
     http: Http, gateway: Gateway, storage: RunningStorage, tmp_path: Path
 ) -> None:
-    path = f"/api/v1/bundles/{SHA256}"
+    path = f"/api/v1/packs/{SHA256}"
     status, body = await asked(http(), "PUT", path, data=BytesIO(DATA[:-1]))
     assert (status, body["error"]["code"]) == (400, "bad_request")
     assert "sha256" in body["error"]["message"]
@@ -197,14 +219,14 @@ async def test_a_wrong_digest_and_a_cut_upload_leave_nothing(
         await until(lambda: any(incoming.iterdir()))
         writer.transport.abort()
         await until(lambda: not any(incoming.iterdir()))
-    assert (await asked(http(), "HEAD", path))[0] == 404
+    assert storage.blobs.find(pack_key(PROJECT, SHA256)) is None
 
 
 async def test_a_storage_that_is_away_is_unavailable_not_broken(
     http: Http, storage: RunningStorage, backend: Backend
 ) -> None:
     await storage.stop()
-    async with http().put(f"/api/v1/bundles/{SHA256}", data=BytesIO(DATA)) as answer:
+    async with http().put(f"/api/v1/packs/{SHA256}", data=BytesIO(DATA)) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert (await answer.json())["error"]["code"] == "unavailable"
     status, body = await asked(http(None), "GET", "/ready")
@@ -229,10 +251,13 @@ async def test_an_agent_joins_fetches_bundles_and_stores_traces_of_its_own_attem
 ) -> None:
     joined = await asked(http(None), "POST", "/api/v1/agents/join", data=b'{"token":"join-token","name":"a"}')
     assert (joined[0], joined[1]["agent_id"]) == (200, "agent-9")
-    await asked(http(), "PUT", f"/api/v1/bundles/{SHA256}", data=BytesIO(DATA))
-    bundle = f"/api/v1/agent/bundles/{PROJECT}/{SHA256}"
-    assert (await asked(http(AGENT), "GET", bundle))[:2] == (200, DATA)
-    assert (await asked(http(AGENT), "GET", bundle.replace(PROJECT, "project-2")))[0] == 404
+    await stored(http())
+    for kind, digest_of, content in (("bundles", MADE.digest, MADE.manifest), ("packs", PACK, PACKED)):
+        path = f"/api/v1/agent/{kind}/{PROJECT}/{digest_of}"
+        async with http(AGENT).get(path) as got:
+            assert (got.status, await got.read()) == (200, content)
+        assert (await asked(http(AGENT), "GET", path.replace(PROJECT, "project-2")))[0] == 404
+        assert (await asked(http(), "GET", path))[0] == 403
     backend.put(view(attempt=1))
     backend.add(JOB, 1, PRINCIPALS[AGENT].id)  # type: ignore[arg-type]
     trace = f"/api/v1/agent/files/{JOB}/1/trace?path=train.json"

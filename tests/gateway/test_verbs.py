@@ -1,7 +1,5 @@
 """What can be asked about a job and done with it, over HTTP."""
 
-from io import BytesIO
-
 import aiohttp
 import msgspec
 
@@ -9,11 +7,11 @@ from chisel_shared.contract.messages import Gpus, Why
 from chisel_shared.contract.stops import Stop
 from tests.gateway.backend import READER, STRANGER, Backend
 from tests.gateway.conftest import Http
-from tests.gateway.test_api import DATA, SHA256, SPEC, asked
+from tests.gateway.test_api import SPEC, asked, stored
 
 
 async def submitted(http: aiohttp.ClientSession) -> str:
-    await asked(http, "PUT", f"/api/v1/bundles/{SHA256}", data=BytesIO(DATA))
+    await stored(http)
     body, key = msgspec.json.encode(SPEC), {"Idempotency-Key": "k1"}
     return str((await asked(http, "POST", "/api/v1/jobs", data=body, headers=key))[1]["job"]["id"])
 

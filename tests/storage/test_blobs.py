@@ -13,7 +13,7 @@ import pytest
 from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, TooLarge
 from chisel_shared.contract.files import FileKind
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_storage.blobs import DiskBlobs, bundle_key, file_key
+from chisel_storage.blobs import DiskBlobs, bundle_key, file_key, pack_key
 
 DATA = random.Random(1).randbytes(3_500_000)
 SHA256 = Digest(hashlib.sha256(DATA).hexdigest())
@@ -124,5 +124,7 @@ async def test_a_disk_that_is_really_full(small_disk: Path) -> None:
 def test_only_ids_and_digests_become_paths(project: str, digest: str) -> None:
     with pytest.raises(NotFound):
         bundle_key(ProjectId(project), Digest(digest))
+    with pytest.raises(NotFound):
+        pack_key(ProjectId(project), Digest(digest))
     with pytest.raises(NotFound):
         file_key(FileKind.OUTPUT, JobId(project), 1, Digest(digest))

@@ -10,9 +10,8 @@ import msgspec
 import pytest
 
 from chisel_shared.contract.ids import Digest, JobId
-from chisel_shared.contract.messages import Files, HasBundle, ListTraces
+from chisel_shared.contract.messages import Files, ListTraces
 from chisel_shared.runtime.bus import NatsBus
-from chisel_storage import http as module
 from chisel_storage.service import sole_owner
 from chisel_storage.store import Archived
 from tests.support.storage import PROJECT, RunningStorage
@@ -20,44 +19,13 @@ from tests.support.waiting import until
 
 DATA = random.Random(2).randbytes(2_500_000)
 SHA256 = Digest(hashlib.sha256(DATA).hexdigest())
-BUNDLE = f"/bundles/{PROJECT}/{SHA256}"
-
-
-async def test_a_bundle_goes_in_and_comes_out(storage: RunningStorage, bus: NatsBus) -> None:
-    asked = HasBundle(project_id=PROJECT, digest=SHA256)
-    async with storage.http() as http:
-        assert (await http.get(BUNDLE)).status == 404
-        assert not (await bus.request(asked)).present
-        put = await http.put(BUNDLE, data=BytesIO(DATA))
-        assert (put.status, await put.json()) == (201, {"digest": SHA256, "size_bytes": len(DATA)})
-        assert (await bus.request(asked)).present
-        found = await http.get(BUNDLE)
-        assert (found.status, found.headers["X-Chisel-Sha256"]) == (200, SHA256)
-        assert await found.read() == DATA
-        part = await http.get(BUNDLE, headers={"Range": "bytes=100-199"})
-        assert (part.status, await part.read()) == (206, DATA[100:200])
-        other = await http.get(BUNDLE.replace(PROJECT, "project-2"))
-        assert other.status == 404
-
-
-async def test_wrong_digests_and_sizes_are_refused(
-    storage: RunningStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with storage.http() as http:
-        wrong = await http.put(BUNDLE, data=BytesIO(DATA[:-1]))
-        assert (wrong.status, (await wrong.json())["error"]["code"]) == (400, "bad_request")
-        monkeypatch.setattr(module, "MAX_BUNDLE_BYTES", 1_000_000)
-        large = await http.put(BUNDLE, data=BytesIO(DATA))
-        assert (large.status, (await large.json())["error"]["code"]) == (413, "too_large")
-        assert (await http.get(BUNDLE)).status == 404
-        for path in ("/bundles/p/../../etc/passwd", "/bundles/p/xyz", "/bundles/A/" + SHA256, "/nothing"):
-            assert (await http.put(path, data=b"")).status in (404, 405)
+PACK = f"/packs/{PROJECT}/{SHA256}"
 
 
 async def test_an_upload_that_is_cut_leaves_nothing(storage: RunningStorage, tmp_path: Path) -> None:
     host, port = storage.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    head = f"PUT {BUNDLE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer storage-token-of-the-tests\r\n"
+    head = f"PUT {PACK} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer storage-token-of-the-tests\r\n"
     writer.write(f"{head}Content-Length: {len(DATA)}\r\n\r\n".encode() + DATA[:1_500_000])
     await writer.drain()
     incoming = tmp_path / "storage" / "incoming"
@@ -65,14 +33,14 @@ async def test_an_upload_that_is_cut_leaves_nothing(storage: RunningStorage, tmp
     writer.transport.abort()
     await until(lambda: not any(incoming.iterdir()))
     async with storage.http() as http:
-        assert (await http.get(BUNDLE)).status == 404
-        assert (await http.put(BUNDLE, data=BytesIO(DATA))).status == 201
+        assert (await http.get(PACK)).status == 404
+        assert (await http.put(PACK, data=BytesIO(DATA))).status == 201
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "störage"])
 async def test_only_the_gateway_gets_in(storage: RunningStorage, token: str) -> None:
     async with storage.http(token) as http:
-        for method, path in (("GET", BUNDLE), ("PUT", BUNDLE), ("GET", "/ready"), ("GET", "/unknown")):
+        for method, path in (("GET", PACK), ("PUT", PACK), ("GET", "/ready"), ("GET", "/unknown")):
             answer = await http.request(method, path)
             assert answer.status == 401, path
 

@@ -23,6 +23,7 @@ from chisel_shared.runtime.db import open_database
 from chisel_shared.runtime.streams import Streams
 from chisel_storage.archive import Archiver
 from chisel_storage.blobs import DiskBlobs
+from chisel_storage.bundles import Bundles
 from chisel_storage.http import StorageHttp
 from chisel_storage.outputs import DiskOutputs
 from chisel_storage.service import Storage
@@ -97,11 +98,19 @@ class RunningStorage:
         settings = Settings(
             nats_url="unused", database_url=self._database_url, token=TOKEN, data_dir=self._folder, port=0
         )
-        http = StorageHttp(blobs=self.blobs, outputs=self.outputs, store=self.store, token=TOKEN)
+        self.bundles = Bundles(
+            blobs=self.blobs,
+            store=self.store,
+            max_bytes=settings.max_bundle_bytes,
+            max_entries=settings.max_bundle_entries,
+        )
+        http = StorageHttp(
+            blobs=self.blobs, bundles=self.bundles, outputs=self.outputs, store=self.store, token=TOKEN
+        )
         self.service = Storage(
             bus=self._bus,
             store=self.store,
-            blobs=self.blobs,
+            bundles=self.bundles,
             archiver=self.archiver if archiving else _Idle(),  # type: ignore[arg-type]
             http=http,
             settings=settings,

@@ -1,9 +1,9 @@
 """`chisel python`: pack, submit, watch, and exit as the script did."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
-from chisel import settings
 from chisel.cli import wording
 from chisel.cli.arguments import Run, parse
 from chisel.cli.backend import connect
@@ -15,7 +15,7 @@ from chisel.layout import Layout, locate
 from chisel_shared.contract.gpus import gpu_type
 
 if TYPE_CHECKING:
-    from chisel.bundle import Tree
+    from chisel.tree import Tree
     from chisel_shared.contract.ids import Digest
     from chisel_shared.contract.job import JobSpec
 
@@ -36,7 +36,7 @@ def run(words: list[str]) -> int:
         choices = ask(asked, choices, screen, client)
         layout = _locate(asked, choices)
 
-    from chisel.bundle import pack, walk
+    from chisel.bundle import pack
     from chisel.cli.interrupts import Interrupts
     from chisel.cli.watch import Watch
     from chisel.following import Submission
@@ -44,9 +44,7 @@ def run(words: list[str]) -> int:
     interrupts = Interrupts()
     following = client.connect(wake=interrupts.wake)
     # From here on the gateway checks the key while we pack.
-    tree = walk(layout.root, without=settings.local_folder())
-    _tell_packing(screen, tree)
-    with pack(layout.root, tree) as bundle, interrupts:
+    with pack(layout.root, seen=partial(_tell_packing, screen, layout)) as bundle, interrupts:
         spec = _spec(asked, choices, layout, bundle.digest, variables)
         following.submit(Submission(spec, bundle, os.urandom(16).hex()))
         watch = Watch(
@@ -130,9 +128,14 @@ def _tell_arguments(screen: Screen, asked: Run) -> None:
         screen.note(f"chisel left {names} to the script; put it before the script to give it to chisel")
 
 
-def _tell_packing(screen: Screen, tree: "Tree") -> None:
-    files = "1 file" if tree.files == 1 else f"{tree.files} files"
-    screen.say(f"packing {files}, {wording.size(tree.size_bytes)}", detail=True)
+def _tell_packing(screen: Screen, layout: Layout, tree: "Tree") -> None:
+    for needed in layout.needed():
+        tree.require(needed)
+    screen.say(f"packing {wording.files(tree.files)}, {wording.size(tree.size_bytes)}", detail=True)
+    if tree.secrets:
+        names = wording.some(tree.secrets)
+        screen.say(
+            f"{names} may hold secrets and will be uploaded: leave out with .chiselignore, or use --secret"
+        )
     if tree.skipped:
-        shown = ", ".join(tree.skipped[:5]) + (", …" if len(tree.skipped) > 5 else "")
-        screen.say(f"left out what is neither file nor folder: {shown}")
+        screen.say(f"left out what is neither file nor folder: {wording.some(tree.skipped)}")

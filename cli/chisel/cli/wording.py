@@ -28,7 +28,7 @@ def default_name(how: str, script: str) -> str:
 
 
 def files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def size(count: int) -> str:
@@ -36,6 +36,12 @@ def size(count: int) -> str:
         if count >= limit:
             return f"{count / limit:.1f} {unit}"
     return f"{count} B"
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def duration(seconds: float) -> str:

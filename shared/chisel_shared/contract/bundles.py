@@ -2,13 +2,20 @@
 
 import re
 
-MAX_BYTES = 2 << 30
-"""Of the packed bundle."""
 MAX_ENTRIES = 100_000
 MAX_UNPACKED_BYTES = 8 << 30
+"""Of all files together. A server may set less and says so before an upload."""
 MAX_DEPTH = 64
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
+
+PACK_BYTES = 8 << 20
+"""Of a pack's tar, with headers: what fits in is packed together, then a new pack begins."""
+CHUNK_BYTES = 8 << 20
+"""Of a file's content in one piece: a larger file has a pack for every so many of its bytes."""
+MAX_PACK_BYTES = PACK_BYTES + (1 << 20)
+"""Of a pack as it travels, and of its tar: one chunk with what tar and gzip put around it."""
+MAX_MANIFEST_BYTES = 64 << 20
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 

@@ -83,9 +83,15 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
 
 
 class BundleMissing(msgspec.Struct, frozen=True, tag="bundle_missing"):
-    """Upload this bundle, then send the same `Submit` again."""
+    """Upload this bundle, then send the same `Submit` again.
+
+    The files of a bundle may have at most `max_bytes` together, files and folders be at most
+    `max_entries`; 0: nothing is said about it.
+    """
 
     digest: Digest
+    max_bytes: int = 0
+    max_entries: int = 0
 
 
 class Update(msgspec.Struct, frozen=True, tag="update"):

@@ -59,12 +59,16 @@ class ListTraces(Request[Traces], frozen=True):
 
 
 class BundlePresence(msgspec.Struct, frozen=True):
+    """`max_bytes` and `max_entries` are what the server takes in one bundle; 0: it does not say."""
+
     present: bool
+    max_bytes: int = 0
+    max_entries: int = 0
 
 
 @said_on("rpc.storage.has-bundle")
 class HasBundle(Request[BundlePresence], frozen=True):
-    """Whether this project has stored this bundle."""
+    """Whether this project has stored this bundle: its manifest and every pack of it."""
 
     project_id: ProjectId
     digest: Digest
