@@ -28,6 +28,7 @@ _AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its protocol was in the middle of something when the server died
     TimeoutError,
 )
 # Two transactions met: the loser is simply run again.
