@@ -19,19 +19,64 @@ Runs a script on GPUs as `python` would run it here. The upload directory travel
 in the same place below it, its output arrives live on the same descriptors, and its exit status is the
 command's.
 
+    chisel [options] python [options] -m MODULE ...
+    chisel [options] python [options] -c CODE ...
+
 Options may stand before or behind `python` and behind the script. Those taken from behind the script
 are named on stderr, and everything else there is the script's. Behind `--` every word is the script's;
-so is every word behind the script when options stand before `python`.
+so is every word behind the script, `--` too, when options stand before `python`. Scripts often have options
+called `--name`, `--json`, `--quiet`, `-q` and `--raw`: these are ours before the script only. Of python's own
+options `-u`, `-B`, `-O`, `-OO`, `-W` and `-X` may stand before the script.
 """
 
 _INTERACTIVE = """\
 
-With `-i`, and only then, what is missing is asked for on the terminal: the app name, the directory, the
-requirements file and the GPUs. Otherwise the defaults hold. A requirements file that is named must exist;
-the default one need not.
+On a terminal, when nothing gives an app name, it is asked for: Enter runs the job with what is shown, a name
+goes on to the upload directory, the requirements file and the GPUs, with what is free now. `-i` asks for all
+of them. An answer is checked at once, the command line that needs no answers is shown, and Ctrl-C leaves with
+nothing submitted. `app-name = "…"` or `interactive = false` in a configuration file, `--quiet`, `--json` and
+`--detach` ask nothing, and without a terminal nothing ever asks.
+
+A requirements file that is named must exist. Without one the `dependencies` of the script's own metadata
+(`# /// script`) are used, or else a `requirements.txt`. `requires-python` there is checked against the Python
+that the agent runs jobs with.
+
+`--detach` prints the id of the job on stdout and leaves with 0. `--json` prints the job as JSON on stdout
+when it has ended, or with `--detach` when it is accepted; the script's own stdout then goes to stderr.
+`--result FILE` writes the same JSON to a file and leaves the output alone.
+
+Ctrl-C on a terminal asks whether to cancel, to detach (exit status 0) or to keep watching; a second one
+cancels and shows what the script prints until its end; a third leaves at once. Without a terminal, and for
+SIGTERM anywhere, the job is cancelled, and a second signal leaves at once. `--on-interrupt cancel` or
+`detach` asks nothing. A closed terminal or a lost network never cancels a job.
+
+On a terminal the script's escape sequences pass when they draw: colours, the cursor, erasing, hyperlinks.
+Those that set titles or the clipboard, or make the terminal answer, are left out; `--raw` lets them pass.
+What goes to a file or a pipe is never changed.
 
 With no backend named and none stored, the extra `local` uses the one that runs on this machine or starts
 it, and one line on stderr says which.
+
+# Configuration
+
+What is not said on the command line of `chisel python` may be said elsewhere. The first place counts:
+
+1. a flag, as `--time-limit 2h`,
+2. its variable in the environment, as `CHISEL_TIME_LIMIT`; a switch takes `true` or `false`,
+3. the nearest `chisel.toml`, or `pyproject.toml` with a `[tool.chisel]`, in the upload directory or above it,
+4. `~/.chisel/config.toml`.
+
+```toml
+# chisel.toml
+app-name = "training"
+gpu = 4
+time-limit = "2h"
+```
+
+Paths in a project's file are relative to it. A name that is no setting is an error. `chisel config` shows
+every setting with the place that gave it.
+
+# Other commands
 """
 
 _REST = """\
@@ -84,6 +129,8 @@ Everything else of the machine it runs on stays there, but for an allow-list of 
 | file | what |
 |---|---|
 | `~/.chisel/credentials.json` | keys by backend; mode 0600 in a folder of mode 0700 |
+| `~/.chisel/config.toml` | the user's settings, below those of the project |
+| `chisel.toml`, `pyproject.toml` | the project's settings |
 | `~/.chisel/local/` | the backend of this machine: data, logs, sockets, the key of its one user |
 """  # noqa: E501 - a row of a table is one line
 
