@@ -53,6 +53,7 @@ IMPURE = {
 PURE = {
     "services/chisel_scheduler/placement.py",
     "services/chisel_auth/policy.py",
+    "services/chisel_auth/throttle.py",
     "services/chisel_auth/tokens.py",
 }
 

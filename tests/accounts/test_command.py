@@ -1,11 +1,14 @@
 """`chisel login`, `logout`, `whoami` and `admin` against a real auth service and a real gateway."""
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
 import re
+import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,11 +246,18 @@ class Terminal:
         self.shown = ""
         self.ended = asyncio.Event()
         self._more = asyncio.Condition()
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            os.chdir(shell.home)
-            command = [sys.executable, "-m", "chisel", *words]
-            os.execve(command[0], command, {**shell.env, "TERM": "xterm", **env})
+        self._ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "chisel", *words],
+            cwd=shell.home,
+            env={**shell.env, "TERM": "xterm", **env},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
         self._reader = asyncio.create_task(self._read())
 
     async def until(self, pattern: str) -> str:
@@ -258,18 +268,18 @@ class Terminal:
         return self.shown
 
     def type(self, text: bytes) -> None:
-        os.write(self._master, text)
+        os.write(self._ours, text)
 
     async def status(self) -> int:
         await self._reader
-        _, status = await asyncio.to_thread(os.waitpid, self.pid, 0)
-        os.close(self._master)
-        return os.waitstatus_to_exitcode(status)
+        status = await asyncio.to_thread(self._process.wait)
+        os.close(self._ours)
+        return status
 
     async def _read(self) -> None:
         while True:
             try:
-                part = await asyncio.to_thread(os.read, self._master, 1 << 16)
+                part = await asyncio.to_thread(os.read, self._ours, 1 << 16)
             except OSError:
                 part = b""
             async with self._more:

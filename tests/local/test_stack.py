@@ -1,11 +1,13 @@
 """The real stack under the real command: it starts, it stays, it stops."""
 
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,25 @@ def test_status_names_every_process(shared: LocalStack) -> None:
     said = shared.chisel("status")
     assert said.returncode == 0
     assert "8 x A100-80GB" in said.stdout
+
+
+def test_its_own_key_needs_no_login(shared: LocalStack) -> None:
+    who = json.loads(shared.chisel("whoami", "--json").stdout)
+    assert (who["user"], who["project"], who["backend"]) == ("local", "default", shared.state.url)
+    assert who["key_source"] == "the local stack"
+    done = shared.chisel("login")
+    assert done.returncode == 0
+    assert "needs no login" in done.stderr
+
+
+def test_its_first_admin_comes_by_an_address_that_is_told_on_request(shared: LocalStack) -> None:
+    done = shared.chisel("admin", "init")
+    assert done.returncode == 0
+    page = done.stdout.strip()
+    assert page.startswith(f"{shared.state.url}/welcome?token=")
+    with urllib.request.urlopen(page, timeout=10) as answer:
+        assert b"Open your account as an admin" in answer.read()
+    assert page.partition("token=")[2] not in shared.up()
 
 
 def test_find_gives_address_and_key(shared: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
