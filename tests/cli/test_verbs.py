@@ -341,6 +341,8 @@ def test_a_status_harms_no_terminal_and_tells_who_cancelled() -> None:
     assert r"\x1b[31m" in text
     assert "running, cancelling on gpu-01 for 3m10s" in text
     assert "by Eve: why not" in text
+    waits = view(state=JobState.QUEUED, agent_name="", waiting="1 job ahead", started_at=None)
+    assert "queued for 3m10s: 1 job ahead\n" in listing.status(waits, now=1200.0)
     ended = view(
         state=JobState.CANCELLED, end=JobEnd(reason=EndReason.USER), ended_at=1100.0, cancelled_by="Eve",
         cancel_reason="why not",

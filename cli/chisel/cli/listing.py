@@ -111,7 +111,9 @@ def _neighbours(others: Sequence["Neighbour"], *, now: float, width: int) -> str
 def lives(job: JobView, now: float) -> str:
     """What a job that has not ended does, where, and for how long."""
     where = f" on {job.agent_name}" if job.agent_name else ""
-    return f"{state(job)}{where} for {wording.duration(max(0.0, now - job.since))}"
+    reason = f": {job.waiting}" if job.waiting else ""
+    lasting = wording.duration(max(0.0, now - job.since))
+    return f"{state(job).removesuffix(reason)}{where} for {lasting}{reason}"
 
 
 def status(job: JobView, *, now: float) -> str:
@@ -146,7 +148,8 @@ def _next_step(job: JobView) -> str:
         return f"chisel why {short}"
     if job.end is None:
         return f"chisel logs -f {short}"
-    return f"chisel logs {short}; again: chisel rerun {short}"
+    again = f"chisel rerun {short}"
+    return f"chisel logs {short}, or {again}" if job.attempt else again
 
 
 def moment(seconds: float) -> str:
