@@ -38,8 +38,8 @@ def build(run: Callable[[Command, dict[str, object]], int]) -> typer.Typer:
 
 
 def _top_options(
-    version: Annotated[bool, typer.Option("--version", "-v", help="Print the version.")] = False,
-    logout: Annotated[bool, typer.Option("--logout", help="Forget the stored API keys.")] = False,
+    version: Annotated[bool, typer.Option("--version", "-v", metavar="", help="Print the version.")] = False,
+    logout: Annotated[bool, typer.Option("--logout", metavar="", help="Forget the stored API keys.")] = False,
 ) -> None:
     """Shown in the help; answered before typer is loaded."""
 
@@ -60,6 +60,8 @@ def _add(app: typer.Typer, command: Command, run: Callable[[Command, dict[str, o
 
 def _argument(argument: Argument) -> inspect.Parameter:
     shown = typer.Argument(metavar=argument.name.upper(), help=argument.help, show_default=False)
+    if argument.many and argument.optional:
+        return _parameter(argument.name, Annotated[list[str] | None, shown], None)
     if argument.many:
         return _parameter(argument.name, Annotated[list[str], shown])
     if argument.optional:
@@ -69,7 +71,7 @@ def _argument(argument: Argument) -> inspect.Parameter:
 
 def _option(option: Option) -> inspect.Parameter:
     if not option.metavar:
-        switch = typer.Option(*option.names, help=option.help)
+        switch = typer.Option(*option.names, metavar="", help=option.help)
         return _parameter(option.key, Annotated[bool, switch], False)
     shown = typer.Option(*option.names, help=option.help, metavar=option.metavar)
     if option.number:
