@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 from aiohttp import WSMsgType, web
 
-from chisel_shared.contract import frames, manifest
+from chisel_shared.contract import frames
 from chisel_shared.contract.ids import LAST, Digest, JobId
 from chisel_shared.contract.job import EndReason, JobState, JobView
 from chisel_shared.contract.messages import (
@@ -29,7 +29,7 @@ from chisel_shared.contract.messages import (
     Why,
 )
 from tests.cli.script import Script
-from tests.support.packs import members as packs_of
+from tests.cli.stored import Stored, drop, refusal
 
 KEY = "chsl_usr_tests"
 JOB_ID = JobId("0123456789")
@@ -38,9 +38,8 @@ JOB_ID = JobId("0123456789")
 class Gateway:
     def __init__(self) -> None:
         self.script = Script()
-        self.bundles: dict[str, bytes] = {}
-        """Manifests by digest."""
-        self.packs: dict[str, bytes] = {}
+        self.stored = Stored(self.script)
+        self.bundles, self.packs, self.unpacked = self.stored.bundles, self.stored.packs, self.stored.unpacked
         self.submissions: list[frames.Submit] = []
         self.follows: list[frames.Follow] = []
         self.cancels = 0
@@ -59,8 +58,8 @@ class Gateway:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_get("/api/v1/session", self.session)
-        app.router.add_put("/api/v1/bundles/{digest}", self.put_bundle)
-        app.router.add_put("/api/v1/packs/{digest}", self.put_pack)
+        app.router.add_put("/api/v1/bundles/{digest}", self.put)
+        app.router.add_put("/api/v1/packs/{digest}", self.put)
         app.router.add_get("/api/v1/jobs", self.list_jobs)
         app.router.add_get("/api/v1/jobs/{id}", self.get_job)
         app.router.add_post("/api/v1/jobs/{id}/cancel", self.cancel_job)
@@ -82,7 +81,7 @@ class Gateway:
         self.requests.append(f"{request.method} {request.path}")
         if request.headers.get("Authorization") == f"Bearer {KEY}":
             return None
-        return _error(401, "unauthenticated", "nobody knows this key")
+        return refusal(401, "unauthenticated", "nobody knows this key")
 
     # WebSocket
 
@@ -93,7 +92,7 @@ class Gateway:
         self.connections += 1
         if self.script.refuse:
             status = self.script.refuse.pop(0)
-            return _error(status, "unavailable", "a part of the service restarts")
+            return refusal(status, "unavailable", "a part of the service restarts")
         socket = web.WebSocketResponse(protocols=[frames.PROTOCOL])
         await socket.prepare(request)
         if self.script.silent:
@@ -134,7 +133,7 @@ class Gateway:
             await _say(socket, self.script.failures.pop(0))
             return False
         bundle = submit.spec.bundle
-        if bundle not in self.bundles or self.missing(self.bundles[bundle]):
+        if bundle not in self.bundles or self.stored.missing(self.bundles[bundle]):
             limits = {"max_bytes": self.script.max_bytes, "max_entries": self.script.max_entries}
             await _say(socket, frames.BundleMissing(bundle, **limits))
             return False
@@ -153,7 +152,7 @@ class Gateway:
             )
         if self.script.forget_accepted:
             self.script.forget_accepted -= 1
-            _drop(request)
+            drop(request)
             return False
         assert self.view is not None
         await _say(socket, frames.Accepted(self.view))
@@ -207,7 +206,7 @@ class Gateway:
                     await self._send(
                         socket, stream, offsets[stream] - len(piece) + start, piece[start:][:budget]
                     )
-                    _drop(request)
+                    drop(request)
                     return
                 if budget is not None:
                     budget -= len(piece) - start
@@ -239,55 +238,13 @@ class Gateway:
 
     # HTTP
 
-    def missing(self, encoded: bytes) -> list[str]:
-        """The packs that are still to come for a manifest."""
-        return [pack.sha256 for pack in manifest.decode(encoded).packs if pack.sha256 not in self.packs]
-
-    def unpacked(self, bundle: str) -> dict[str, bytes]:
-        """Every file of a bundle, by path, as an agent would get it."""
-        listed = manifest.decode(self.bundles[bundle])
-        packs = [packs_of(self.packs[pack.sha256]) for pack in listed.packs]
-        return {
-            entry.path: b"".join(packs[chunk.pack][chunk.sha256] for chunk in entry.chunks)
-            for entry in listed.entries
-            if isinstance(entry, manifest.File)
-        }
-
-    async def put_bundle(self, request: web.Request) -> web.StreamResponse:
-        encoded = await self._take(request)
-        if isinstance(encoded, web.StreamResponse):
-            return encoded
-        if not self.script.forgets_bundles:
-            self.bundles[request.match_info["digest"]] = encoded
-        missing = self.missing(encoded)
-        return web.json_response({"missing": missing}, status=202 if missing else 201)
-
-    async def put_pack(self, request: web.Request) -> web.StreamResponse:
-        content = await self._take(request)
-        if isinstance(content, web.StreamResponse):
-            return content
-        if not self.script.forgets_bundles:
-            self.packs[request.match_info["digest"]] = content
-        return web.Response(status=201)
-
-    async def _take(self, request: web.Request) -> bytes | web.StreamResponse:
-        """The body, or the refusal that a test asked for."""
+    async def put(self, request: web.Request) -> web.StreamResponse:
         denied = self._denied(request)
         if denied is not None:
             return denied
-        if self.script.reject_upload:
-            return _error(self.script.reject_upload, "storage_full", "there is no space left")
-        content = b""
-        cut = self.script.cut_uploads > 0
-        async for piece in request.content.iter_chunked(1 << 16):
-            content += piece
-            if cut:
-                self.script.cut_uploads -= 1
-                _drop(request)
-                return web.Response()
-        if hashlib.sha256(content).hexdigest() != request.match_info["digest"]:
-            return _error(400, "bad_request", "the content is not what its name says")
-        return content
+        self.stored.script = self.script
+        take = self.stored.put_pack if "/packs/" in request.path else self.stored.put_bundle
+        return await take(request)
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         denied = self._denied(request)
@@ -360,7 +317,7 @@ class Gateway:
         await response.prepare(request)
         if script.cut_downloads:
             await response.write(data[start : script.cut_downloads.pop(0)])
-            _drop(request)
+            drop(request)
             return response
         await response.write(data[start:])
         await response.write_eof()
@@ -369,7 +326,7 @@ class Gateway:
     def _missing(self, request: web.Request) -> web.Response | None:
         if self._names(request.match_info["id"]):
             return None
-        return _error(404, "not_found", f"there is no job {request.match_info['id']}")
+        return refusal(404, "not_found", f"there is no job {request.match_info['id']}")
 
 
 async def _say(socket: web.WebSocketResponse, frame: frames.ServerFrame) -> None:
@@ -378,16 +335,6 @@ async def _say(socket: web.WebSocketResponse, frame: frames.ServerFrame) -> None
 
 def _json(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"error": {"code": code, "message": message}}, status=status)
-
-
-def _drop(request: web.Request) -> None:
-    """End the connection as a killed process does."""
-    assert request.transport is not None
-    request.transport.abort()
 
 
 async def _end_tasks() -> None:
