@@ -23,6 +23,7 @@ EVERYWHERE = (*CODE_ROOTS, "tests", "docs")
 
 # The environment is read by settings files, and in these places for these reasons.
 READS_THE_ENVIRONMENT = {
+    "cli/chisel/address.py": "every socket needs to know of proxies and certificates, and settings need it",
     "cli/chisel/trace/capture.py": "decides at decoration, in the user's process, whether to trace",
     "cli/chisel/trace/naming.py": "the rank of a process is told by its launcher in the environment",
     "cli/chisel/trace/recording.py": "the directory may have changed since the decoration",

@@ -105,6 +105,8 @@ are in [json.md](json.md).
 | `CHISEL_API_KEY` | the key to use; never stored, comes before every stored one |
 | `CHISEL_LOCAL_DIR` | where the backend of this machine keeps everything; `~/.chisel/local` without it |
 | `CHISEL_AGENT_GPUS` | for `chisel up`: `sim:8` offers simulated GPUs, `auto` those of the driver, or eight simulated ones where there are none |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | the HTTP proxy to go through by CONNECT, as `http://NAME:PASSWORD@HOST:PORT`, and the hosts that are reached directly; small letters come first; this machine never needs a proxy |
+| `CHISEL_CA_FILE` | a PEM file with more authorities to trust; `SSL_CERT_FILE` names the ones to trust instead of the system's |
 | `NO_COLOR` | no colours |
 
 ## A job's
