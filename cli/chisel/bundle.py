@@ -53,6 +53,11 @@ class Bundle:
         before = {chunk for pack in self._cache.packs.values() for chunk in pack.chunks}
         return [name for name, file in self._files.items() if not before.issuperset(file.chunks)]
 
+    @property
+    def upload_bytes(self) -> int:
+        """The size of the packs that were not there when the directory was last sent."""
+        return sum(pack.size for digest, pack in self.packs.items() if digest not in self._cache.packs)
+
     def content(self, digest: str) -> bytes | None:
         """A pack's bytes; None when nobody can make it any more, because what it held is gone or has
         changed. Then `forget` it."""

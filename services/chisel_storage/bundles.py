@@ -61,6 +61,7 @@ class Bundles:
         key = pack_key(project_id, digest)
         blob = await self._blobs.put(key, body, limit_bytes=MAX_PACK_BYTES, sha256=digest)
         await self._store.add_pack(project_id, digest, blob.size_bytes)
+        log.info("pack_stored", digest=digest, size_bytes=blob.size_bytes)
         return blob
 
     async def find_manifest(self, project_id: ProjectId, digest: Digest) -> Path:

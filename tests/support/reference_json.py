@@ -9,7 +9,9 @@ from chisel_shared.contract.job import JobEnd, JobView
 from chisel_shared.contract.messages import GpuKind, Neighbour, SecretView, TraceView, Why
 
 SHAPES: dict[str, str] = {
-    "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`",
+    "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`; with `--preview`"
+    " `root`, `files`, `size_bytes`, `new_files`, `upload_bytes`, `largest`, `left_out`, `skipped`"
+    " and `secrets`",
     "ps": "a list of `JobView`; with `--watch` one `JobView` a line, for every change",
     "status": "a `JobView`; without a job `running`, `ready`, `url`, `folder` and `processes` of the backend"
     " on this machine",

@@ -28,6 +28,10 @@ def run(words: list[str]) -> int:
     _tell_arguments(screen, asked)
     asks = _asks(choices, screen)
     layout = None if choices.flag("interactive") else _locate(asked, choices)
+    if choices.flag("preview"):
+        from chisel.cli.preview import preview
+
+        return preview(layout or _locate(asked, choices), screen, as_json=choices.flag("json"))
     variables = read_variables(choices)
     client = connect(screen, announced=True)
     if asks or layout is None:
@@ -83,7 +87,7 @@ def _asks(choices: Choices, screen: Screen) -> bool:
         if choices.flag("interactive") and not somebody_sits_there:
             raise UsageError("--interactive needs a terminal to ask on")
         return choices.flag("interactive")
-    no_questions = any(choices.flag(key) for key in ("quiet", "json", "detach"))
+    no_questions = any(choices.flag(key) for key in ("quiet", "json", "detach", "preview"))
     return somebody_sits_there and not choices.said("app_name") and not no_questions
 
 

@@ -46,6 +46,10 @@ RUN_OPTIONS = (
         ("--secret",), "Let the job find a secret in its environment, as NAME or VARIABLE; again for each.",
         "[VARIABLE=]NAME", many=True,
     ),
+    Option(
+        ("--preview", "-p"), "Show what would be uploaded, what is left out and why, and send nothing.",
+        leading=("-p",),
+    ),
     Option(("--no-pull",), "Leave what the job wrote into ./outputs where it is.", layered=True),
     Option(
         ("--on-interrupt",), "What Ctrl-C means: ask, cancel or detach; ask without this.", "WHAT",
@@ -80,6 +84,7 @@ PYTHON = Command(
         "chisel python -m package.module --epochs 3",
         "chisel python -c 'import torch; print(torch.cuda.device_count())'",
         "chisel python --detach --time-limit 1h30m train.py",
+        "chisel python train.py --preview",
     ),
 )
 
