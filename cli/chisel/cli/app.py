@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chisel.cli.table import COMMANDS, GROUPS, Argument, Command, Option
+from chisel.cli.table import BACKEND, COMMANDS, GROUPS, Argument, Command, Option
 
 _HELP = """Run a Python script on GPUs as if it ran here.
 
@@ -25,14 +25,14 @@ def build(run: Callable[[Command, dict[str, object]], int]) -> typer.Typer:
     )
     app.callback()(_top_options)
     for command in COMMANDS:
-        _add(app, command, run)
+        _add(app, command, run, panel=_panel(command.name))
     groups = {"": app}
     for name, (text, commands) in GROUPS.items():
         group = typer.Typer(help=text, no_args_is_help=True)
         for command in commands:
             _add(group, command, run)
         parent, _, own_name = name.rpartition(" ")
-        groups[parent].add_typer(group, name=own_name)
+        groups[parent].add_typer(group, name=own_name, rich_help_panel=None if parent else _panel(name))
         groups[name] = group
     return app
 
@@ -44,7 +44,13 @@ def _top_options(
     """Shown in the help; answered before typer is loaded."""
 
 
-def _add(app: typer.Typer, command: Command, run: Callable[[Command, dict[str, object]], int]) -> None:
+def _add(
+    app: typer.Typer,
+    command: Command,
+    run: Callable[[Command, dict[str, object]], int],
+    *,
+    panel: str | None = None,
+) -> None:
     def call(**values: Any) -> None:
         raise typer.Exit(run(command, values))
 
@@ -55,7 +61,12 @@ def _add(app: typer.Typer, command: Command, run: Callable[[Command, dict[str, o
     # Each example is a paragraph of its own, or the help screen would join them into one.
     epilog = "\n\n".join(["Examples:", *(f"  {example}" for example in command.examples)])
     for name in (command.name, *command.aliases):
-        app.command(name, help=command.help, epilog=epilog, hidden=name != command.name)(call)
+        hidden = name != command.name
+        app.command(name, help=command.help, epilog=epilog, hidden=hidden, rich_help_panel=panel)(call)
+
+
+def _panel(name: str) -> str:
+    return "The backend, and this command" if name in BACKEND else "Jobs"
 
 
 def _argument(argument: Argument) -> inspect.Parameter:

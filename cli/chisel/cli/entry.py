@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Argument(NamedTuple):
-    """A positional value; `many` takes all that follow, at least one."""
+    """A positional value; `many` takes all that follow, at least one unless `optional`."""
 
     name: str
     help: str

@@ -74,7 +74,7 @@ PYTHON = Command(
     "run:run",
     (
         Argument("script", "The script, a file in the upload directory."),
-        Argument("arguments", "The script's own arguments.", many=True),
+        Argument("arguments", "The script's own arguments.", many=True, optional=True),
     ),
     RUN_OPTIONS,
     examples=(
@@ -350,6 +350,9 @@ GROUPS = {
     "admin users": ("Accounts.", USERS_COMMANDS),
 }
 """A group's name is one word, or two where it lies in another."""
+
+BACKEND = ("login", "logout", "whoami", "up", "down", "config", "doctor", "completion", "version", "admin")
+"""Words that are about a backend or this command; the help lists them apart from those about jobs."""
 
 
 def find(words: list[str]) -> tuple[Command, list[str]] | None:
