@@ -1,91 +1,15 @@
-"""The command on a pseudo-terminal: what it shows, what is typed, and how it ends."""
+"""The tests' own user of the command, on a pseudo-terminal."""
 
-import fcntl
-import os
-import pty
-import select
-import struct
-import subprocess
 import sys
-import termios
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from tests.cli.conftest import Command
-
-CTRL_C = b"\x03"
-_PATIENCE_SECONDS = 30.0
-
-
-class Terminal:
-    """A running command; its session's terminal is ours. `shown` is all it wrote so far."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", ours: int) -> None:
-        self.process = process
-        self.ours = ours
-        self.shown = b""
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.ours, keys)
-
-    def wait_for(self, text: bytes, *, times: int = 1) -> None:
-        """Until it has shown `text`."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while self.shown.count(text) < times:
-            left = end - time.monotonic()
-            assert left > 0 and self._read(left), f"no {text!r} in {self.shown!r}"  # noqa: PT018
-
-    def finish(self) -> int:
-        """Until it ends; the exit status."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while self._read(end - time.monotonic()):
-            assert time.monotonic() < end, f"still running: {self.shown!r}"
-        return self.process.wait(_PATIENCE_SECONDS)
-
-    def hang_up(self) -> None:
-        """Take the terminal away, as when its window is closed."""
-        os.close(self.ours)
-        self.ours = -1
-
-    def is_cooked(self) -> bool:
-        """Whether the terminal edits lines and echoes, as a shell expects it."""
-        flags = termios.tcgetattr(self.ours)[3]
-        return bool(flags & termios.ICANON) and bool(flags & termios.ECHO)
-
-    def _read(self, seconds: float) -> bool:
-        ready, _, _ = select.select([self.ours], [], [], max(0.0, seconds))
-        if not ready:
-            return False
-        try:
-            piece = os.read(self.ours, 65536)
-        except OSError:  # how Linux says that nobody has the terminal open any more
-            return False
-        self.shown += piece
-        return bool(piece)
+from tests.support import terminal
+from tests.support.terminal import CTRL_C as CTRL_C
+from tests.support.terminal import Terminal as Terminal
 
 
-@contextmanager
-def on_terminal(chisel: Command, *words: str, columns: int = 80) -> Iterator[Terminal]:
+def on_terminal(chisel: Command, *words: str, columns: int = 80) -> AbstractContextManager[Terminal]:
     """`chisel WORDS` in a session of its own, so that Ctrl-C typed here is a signal there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chisel", *words],
-        cwd=chisel.project,
-        env={"TERM": "xterm", "NO_COLOR": "1", **chisel.env},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
-    terminal = Terminal(process, ours)
-    try:
-        yield terminal
-    finally:
-        process.kill()
-        process.wait()
-        if terminal.ours >= 0:
-            os.close(terminal.ours)
+    command = [sys.executable, "-m", "chisel", *words]
+    return terminal.on_terminal(command, cwd=chisel.project, env=chisel.env, columns=columns)

@@ -1,0 +1,55 @@
+"""What the API reference promises to somebody who sits at a terminal."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e.promises import Check, Reader, promise, rows
+from tests.support.terminal import Terminal, on_terminal
+
+QUESTIONS = (
+    "App name [train]: ",
+    "Upload directory [.]: ",
+    "Requirements file [none]: ",
+    "GPUs, 1, 2, 4 or 8 (",
+)
+
+
+def _at_terminal(*words: str) -> Callable[[Reader], Terminal]:
+    """Answer every question with Enter, the app name of a line without -i with one of its own."""
+
+    def run(reader: Reader) -> Terminal:
+        env = reader.cluster.environment({"HOME": str(reader.home)})
+        command = [str(Path(sys.executable).with_name("chisel")), *words]
+        with on_terminal(command, cwd=reader.project, env=env) as terminal:
+            for number, question in enumerate(QUESTIONS):
+                terminal.wait_for(question.encode())
+                terminal.type(b"mine\n" if number == 0 else b"\n")
+            assert terminal.finish() == 0, terminal.shown
+        return terminal
+
+    return run
+
+
+def _forces(flag: str) -> Check:
+    def check(reader: Reader) -> None:
+        _at_terminal("python", "train.py", "-a", "train", flag)(reader)
+        assert reader.job()["app_name"] == "mine"
+
+    return check
+
+
+for flag in ("--interactive", "-i"):
+    rows(95, "Chisel CLI Options", {f"{flag}: force interactive mode": _forces(flag)}, f"`{flag}`")
+
+
+@promise(98, "Interactive Mode", "app name, directory, requirements and GPUs are asked for when missing")
+def _(reader: Reader) -> None:
+    terminal = _at_terminal("python", "train.py")(reader)
+    assert b"8 of 8 free now" in terminal.shown
+    assert reader.job()["app_name"] == "mine"
+
+
+@promise(95, "Chisel CLI Options", "interactive is detected: nothing is asked without a terminal")
+def _(reader: Reader) -> None:
+    assert b"App name" not in reader.chisel("python", "train.py").stderr
