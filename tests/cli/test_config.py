@@ -54,6 +54,7 @@ def test_config_names_the_winner_of_each(chisel: Command) -> None:
     source = chisel.home / ".chisel" / "config.toml"
     assert (found["on-interrupt"]["value"], found["on-interrupt"]["source"]) == ("detach", f"{source}:2")
     assert (found["gpu"]["value"], found["gpu"]["source"]) == (1, "default")
+    assert (found["requirements"]["value"], found["interactive"]["value"]) == (None, None)
     assert found["backend"]["source"] == "CHISEL_BACKEND_URL"
     shown = chisel("config").stdout.decode()
     assert shown.splitlines()[0].split() == ["SETTING", "VALUE", "FROM"]

@@ -87,6 +87,7 @@ def test_leaving_a_question_submits_nothing(gateway: Gateway, chisel: Command, k
         answer(terminal, "App name [hello]: ", keys)
         assert terminal.finish() == 130
         assert b"Traceback" not in terminal.shown
+        assert terminal.shown.endswith(b"\n")
     assert gateway.submissions == []
 
 

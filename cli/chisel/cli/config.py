@@ -10,15 +10,20 @@ from chisel.cli.render import Screen
 from chisel.cli.settings import LAYERED, variable
 
 _DEFAULTS: dict[str, object] = {
-    "app_name": "the script's name",
     "upload_dir": ".",
-    "requirements": "the script's metadata, or requirements.txt",
     "gpu": 1,
-    "interactive": "on a terminal, when no app name is given",
+    "interactive": None,
     "retries": 0,
     "priority": 0,
     "on_interrupt": "ask",
 }
+
+_IN_WORDS = {
+    "app-name": "the script's name",
+    "requirements": "the script's metadata, or requirements.txt",
+    "interactive": "on a terminal, when no app name is given",
+}
+"""Defaults that depend on the job; None for programs."""
 
 
 class Row(NamedTuple):
@@ -37,7 +42,7 @@ def config(upload_dir: str | None, json: bool) -> int:
         screen.json([row._asdict() for row in rows])
     else:
         table = [("SETTING", "VALUE", "FROM")]
-        table += [(row.setting, _shown(row.value), row.source) for row in rows]
+        table += [(row.setting, _shown(row), row.source) for row in rows]
         screen.result(wording.table(table))
     return 0
 
@@ -71,11 +76,15 @@ def _backend() -> Row:
     return Row("backend", url, "the one of this machine", client_settings.URL_VARIABLE)
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "-"
-    if isinstance(value, float):
-        return wording.duration(value)
-    return "-" if value is None else str(value)
+def _shown(row: Row) -> str:
+    match row.value:
+        case None:
+            return _IN_WORDS.get(row.setting, "-")
+        case bool():
+            return "true" if row.value else "false"
+        case tuple():
+            return ", ".join(map(str, row.value)) or "-"
+        case float():
+            return wording.duration(row.value)
+        case _:
+            return str(row.value)

@@ -108,10 +108,14 @@ class _Questions:
     def _ask(self, question: str, default: str, read: Callable[[str], T]) -> T:
         """The first answer that makes sense."""
         while True:
-            self._screen.ask(f"{question} [{default}]: ")
-            answer = sys.stdin.readline()
-            if not answer:
-                raise KeyboardInterrupt  # end of input: nobody is there to answer
+            try:
+                self._screen.ask(f"{question} [{default}]: ")
+                answer = sys.stdin.readline()
+                if not answer:
+                    raise KeyboardInterrupt  # end of input: nobody is there to answer
+            except KeyboardInterrupt:
+                self._screen.ask("\n")
+                raise
             try:
                 return read(answer.strip() or default)
             except UsageError as error:
