@@ -320,3 +320,29 @@ def test_following_stops_cleanly_in_the_middle(gateway: Gateway, client: Client,
     following.close()
     following.close()
     assert gateway.cancels == 0
+
+
+def test_what_a_backend_forgot_is_sent_again_as_it_was_or_packed_anew(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    root, cache = tmp_path / "project", str(tmp_path / "cache")
+    root.mkdir()
+    for name in ("x.py", "y.py"):
+        (root / name).write_text(f"print('{name}')")
+
+    def run() -> Bundle:
+        with pack(str(root), cache_folder=cache) as packed:
+            gather(Client(url=gateway.url, api_key=KEY).run(spec(packed), packed))
+        return packed
+
+    first = run()
+    gateway.packs.clear()
+    gateway.bundles.clear()
+    gateway.jobs_by_key.clear()
+    assert run().digest == first.digest
+    assert gateway.unpacked(first.digest)["x.py"] == b"print('x.py')"
+    gateway.packs.clear()
+    (root / "x.py").write_text("print('changed')")
+    second = run()
+    assert gateway.submissions[-1].spec.bundle == second.digest
+    assert gateway.unpacked(second.digest) == {"x.py": b"print('changed')", "y.py": b"print('y.py')"}

@@ -64,7 +64,10 @@ def test_the_version_costs_no_more_than_python(chisel: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "also_not"),
     [
-        (["python", "hello.py"], {"http", "json", "pathlib", "tempfile", "subprocess"}),
+        (
+            ["python", "hello.py"],
+            {"http", "json", "pathlib", "tempfile", "subprocess", "pathspec", "concurrent"},
+        ),
         (["logs", "-f", "0123456789"], {"http", "json", "pathlib"}),
         (["cancel", "0123456789"], {"wsproto", "h11"}),
         (["ps"], {"wsproto", "h11"}),
