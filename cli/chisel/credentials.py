@@ -15,7 +15,8 @@ NAME = "credentials.json"
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
 _MOST_BYTES = 1 << 20
-_POSIX = os.name == "posix"
+_POSIX = all(hasattr(os, name) for name in ("O_DIRECTORY", "O_NOFOLLOW", "fchmod", "geteuid"))
+"""Whether the system has owners and modes; Windows keeps a user's folder to the user by itself."""
 
 
 class InsecureCredentials(BadRequest):

@@ -22,6 +22,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv is not None:
         return _main(argv)
     _keep_standard_descriptors()
+    if sys.platform == "win32":
+        from chisel.cli.windows import prepare_console
+
+        prepare_console()
     status = _main(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:

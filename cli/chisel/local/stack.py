@@ -5,6 +5,7 @@ imports almost nothing; what finds or starts a stack is imported when one is wan
 """
 
 import os
+import sys
 
 from chisel.local.errors import LocalStackError
 
@@ -51,6 +52,16 @@ def find() -> LocalStack | None:
     return LocalStack(known.url, key)
 
 
+def check_system() -> None:
+    """`LocalStackError` where no stack can run, with the way out."""
+    if not sys.platform.startswith("linux") or not hasattr(os, "fork"):
+        inside = "inside WSL" if sys.platform == "win32" else "in a virtual machine"
+        raise LocalStackError(
+            f"a backend runs on Linux only: on this system run `chisel up` {inside}, or set"
+            " CHISEL_BACKEND_URL to one that runs elsewhere"
+        )
+
+
 def ensure(say: "Callable[[str], None]") -> LocalStack:
     """The stack of this machine, started when it is not running; `say` gets one line about which it was.
 
@@ -60,6 +71,7 @@ def ensure(say: "Callable[[str], None]") -> LocalStack:
     if found is not None:
         say(f"using the local stack at {found.url}")
         return found
+    check_system()
     from chisel.local.starting import start
 
     say(f"starting the local stack in {data_folder()} (`chisel down` stops it)")
