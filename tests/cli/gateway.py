@@ -43,7 +43,7 @@ class Gateway:
         self.submissions: list[frames.Submit] = []
         self.follows: list[frames.Follow] = []
         self.cancels = 0
-        self.cancelled = threading.Event()
+        self.cancel_heard = threading.Event()
         self.wishes: list[object] = []
         self.why = Why(job=None)  # type: ignore[arg-type]  # the view is put in when it is asked for
         self.gpus: tuple[GpuKind, ...] = ()
@@ -229,7 +229,7 @@ class Gateway:
 
     def _cancel(self) -> JobView:
         self.cancels += 1
-        self.cancelled.set()
+        self.cancel_heard.set()
         if not self.script.ignores_cancels:
             self.cancelled.set()
         return self.change(cancel_requested=True)

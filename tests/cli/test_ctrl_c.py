@@ -65,7 +65,7 @@ def test_a_second_one_cancels_and_watches_and_a_third_leaves(endless: Gateway, c
         assert terminal.is_cooked()
         terminal.type(CTRL_C)
         assert terminal.finish() == 130
-    assert endless.cancelled.wait(10), "the command did not wait until it was heard"
+    assert endless.cancel_heard.wait(10), "the command did not wait until it was heard"
     assert endless.cancels == 1
 
 

@@ -54,7 +54,7 @@ def test_a_second_interrupt_leaves_at_once(gateway: Gateway, chisel: Command) ->
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-    assert gateway.cancelled.wait(10), "the command did not wait until it was heard"
+    assert gateway.cancel_heard.wait(10), "the command did not wait until it was heard"
     assert gateway.cancels == 1
 
 
