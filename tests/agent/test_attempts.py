@@ -24,7 +24,9 @@ class Yard:
         self.folder = folder
         self.slots = Slots(tuple(range(8)))
         self.ports = Ports()
-        around: Any = SimpleNamespace(agent_id=AgentId("agent1"), streams=None, gateway=None)
+        around: Any = SimpleNamespace(
+            agent_id=AgentId("agent1"), streams=None, gateway=None, cap=None, files_wait_seconds=0.0
+        )
         services = cast("Services", around)
         self.attempts = Attempts(folder=folder, slots=self.slots, ports=self.ports, services=services)
 
