@@ -83,6 +83,7 @@ PARSED = [
         ),
     ),
     ("python x.py -- --name n", run_of("x.py", "--name", "n")),
+    ("python x.py -p 80", run_of("x.py", "-p", "80")._replace(passed_on=("-p",))),
     # A module or code in the place of the script.
     ("python -m pkg.mod a --gpu 2", run_of("pkg.mod", "a", gpu="2", taken="--gpu 2")._replace(how="-m")),
     ("python -g 2 -mpkg a", run_of("pkg", "a", gpu="2")._replace(how="-m")),

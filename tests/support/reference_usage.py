@@ -25,8 +25,8 @@ command's.
 Options may stand before or behind `python` and behind the script. Those taken from behind the script
 are named on stderr, and everything else there is the script's. Behind `--` every word is the script's;
 so is every word behind the script, `--` too, when options stand before `python`. Scripts often have options
-called `--name`, `--json`, `--quiet`, `-q` and `--raw`: these are ours before the script only. Of python's own
-options `-u`, `-B`, `-O`, `-OO`, `-W` and `-X` may stand before the script.
+called `--name`, `--json`, `--quiet`, `-q`, `-p` and `--raw`: these are ours before the script only. Of
+python's own options `-u`, `-B`, `-O`, `-OO`, `-W` and `-X` may stand before the script.
 """
 
 _INTERACTIVE = """\
