@@ -31,7 +31,8 @@ def up(foreground: bool) -> int:
 def _up_in_foreground() -> int:
     starting.check_installed()
     folder = Path(data_folder())
-    known = state.open_folder(str(folder))
+    with starting.usable(folder):
+        known = state.open_folder(str(folder))
     with starting.exclusive(folder):
         if starting.is_supervised(folder):
             _say(f"Chisel is running already at {known.url}")
@@ -40,9 +41,11 @@ def _up_in_foreground() -> int:
         ends = starting.forget_ends(folder)
         # Two forks, so that the supervisor has no child that it does not know.
         if (middle := os.fork()) == 0:
-            if os.fork() == 0:
-                _report_ready(folder, ends)
-            os._exit(0)
+            try:
+                if os.fork() == 0:
+                    _report_ready(folder, ends)
+            finally:
+                os._exit(0)
         os.waitpid(middle, 0)
         command = [*starting.daemon_command(folder), "--foreground"]
         os.execve(command[0], command, starting.daemon_environment(folder))
@@ -64,7 +67,7 @@ def down() -> int:
     if not folder.is_dir():
         _say("Chisel is not running")
         return 0
-    with starting.exclusive(folder):
+    with starting.usable(folder), starting.exclusive(folder):
         if not stopping.running(folder) and not jobs.leftovers(folder):
             _say("Chisel is not running")
             return 0
@@ -127,5 +130,8 @@ def _count(number: object, what: str) -> str:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError:
+        return  # nobody reads it, or its disk is full: what was done is done

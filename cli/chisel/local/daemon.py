@@ -16,8 +16,6 @@ def main(arguments: list[str]) -> None:
     os.closerange(3, 1 << 16)
     os.umask(0o077)
     os.chdir(folder)
-    if not foreground:
-        os.setsid()
     while (watched := _supervisor(folder, keeper=not foreground).run()) is not None:
         supervisor.keep(watched)
 

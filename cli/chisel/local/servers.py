@@ -79,7 +79,7 @@ def write_nats_config(
         'write_deadline: "10s"',
         'ping_interval: "20s"',
         "jetstream {",
-        f'  store_dir: "{store or folder / "jetstream"}"',
+        f"  store_dir: {_quoted(str(store or folder / 'jetstream'))}",
         "  max_memory_store: 16MB",
         f"  max_file_store: {max_store_bytes}",
         # Without this an acknowledged write may be lost with the power: it is only in the page cache.
@@ -99,9 +99,17 @@ def write_nats_config(
     lines += ["  ]", "}", ""]
     path = folder / "nats.conf"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines))
     return path
+
+
+def _quoted(text: str) -> str:
+    """`text` as a string of the server's configuration language, whatever it holds."""
+    return '"' + "".join(_ESCAPES.get(letter, letter) for letter in text) + '"'
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _list(subjects: tuple[str, ...]) -> str:

@@ -31,9 +31,14 @@ class Started:
 def start() -> Started:
     """Return when a job can be submitted: at once when the stack runs, else after starting or
     healing it. `LocalStackError`, with the failing part's last lines, when that does not succeed."""
-    began = time.monotonic()
     check_installed()
     folder = Path(data_folder())
+    with usable(folder):
+        return _start(folder)
+
+
+def _start(folder: Path) -> Started:
+    began = time.monotonic()
     known = state.open_folder(str(folder))
     with exclusive(folder):
         if ready.missing(known.gateway_port, read_key(str(folder))) is None and is_supervised(folder):
@@ -70,6 +75,15 @@ def check_installed() -> None:
         )
     servers.nats_binary()
     servers.postgres_folder()
+
+
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Within, a folder that cannot be read or written is a `LocalStackError`."""
+    try:
+        yield
+    except OSError as error:
+        raise state.unusable(str(folder), error) from error
 
 
 @contextmanager
@@ -124,6 +138,7 @@ def spawn(folder: Path) -> int:
         command[0],
         command,
         daemon_environment(folder),
+        setsid=True,  # a Ctrl-C or a closed terminal is ours, from its first instruction on
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), writing, 0o600),

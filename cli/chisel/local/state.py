@@ -46,12 +46,33 @@ def read(folder: str) -> State | None:
             return State(json.load(file))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unusable(folder, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise LocalStackError(f"{path} is damaged ({error!r}); move {folder} away to begin anew") from error
 
 
+def unusable(folder: str, error: OSError) -> LocalStackError:
+    """What to say when the folder itself is the trouble: no folder, not ours to write, a full disk."""
+    why = error.strerror or repr(error)
+    at = f" ({error.filename!r})" if isinstance(error.filename, str) and error.filename != folder else ""
+    return LocalStackError(
+        f"the local stack cannot use {folder}: {why}{at}; make room and access there,"
+        " or name another folder in CHISEL_LOCAL_DIR"
+    )
+
+
 def open_folder(folder: str) -> State:
-    """The state of the stack in `folder`, made on first use; the folder is nobody else's to read."""
+    """The state of the stack in `folder`, made on first use; the folder is nobody else's to read.
+
+    `OSError` when it cannot be made or written, `LocalStackError` for a path no server can be told.
+    """
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        raise LocalStackError(
+            f"the path {folder!r} is not UTF-8 text: name another folder in CHISEL_LOCAL_DIR"
+        ) from None
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)
     for name in ("run", "logs", "nats"):
@@ -130,9 +151,11 @@ def free_port(wanted: int = 0) -> int:
 
 
 def _sockets_folder(folder: str, remembered: str) -> str:
-    """A private folder for Postgres' socket: below `folder`, or a short one when that path is too long."""
+    """A private folder for Postgres' socket: below `folder`, or a short and plain one when that path is
+    too long, or has letters that lists and addresses of sockets give a meaning."""
     below = os.path.join(folder, "run")
-    if len(os.fsencode(below + _SOCKET_NAME)) <= MAX_SOCKET_PATH:
+    plain = all(letter.isalnum() or letter in "/._-" for letter in below)
+    if plain and len(os.fsencode(below + _SOCKET_NAME)) <= MAX_SOCKET_PATH:
         return below
     if remembered and remembered != below and _is_private(remembered):
         return remembered

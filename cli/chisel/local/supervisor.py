@@ -309,8 +309,11 @@ def say(event: str, **fields: object) -> None:
         "event": event,
         **fields,
     }
-    sys.stderr.write(json.dumps(line) + "\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(json.dumps(line) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        return  # its terminal was closed, or the disk is full: no reason to leave the stack alone
 
 
 _MOST_DESCRIPTORS = 1 << 16
