@@ -30,7 +30,8 @@ form { margin: 0; } a { color: var(--accent); }
 label { display: block; margin: 0 0 .9rem; font-weight: 600; font-size: .925rem; }
 label small { display: block; font-weight: 400; color: var(--soft); }
 input { display: block; width: 100%; margin-top: .3rem; padding: .6rem .7rem; font: inherit;
-  font-weight: 400; color: inherit; background: var(--page); border: 1px solid var(--line); border-radius: 8px; }
+  font-weight: 400; color: inherit; background: var(--page);
+  border: 1px solid var(--line); border-radius: 8px; }
 input.code { font: 600 1.35rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   letter-spacing: .12em; text-align: center; text-transform: uppercase; }
 input:focus-visible, button:focus-visible, a:focus-visible { outline: 3px solid var(--accent);

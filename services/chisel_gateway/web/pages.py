@@ -78,7 +78,8 @@ def welcome(form: str, token: str, invite: InviteView, *, name: str = "", proble
 
 
 def problem_page(text: str) -> str:
-    return f"""<h1>That did not work</h1>{_problem(text)}<p class="soft"><a href="login">To the sign-in page</a></p>"""
+    return f"""<h1>That did not work</h1>{_problem(text)}
+<p class="soft"><a href="login">To the sign-in page</a></p>"""
 
 
 def _problem(text: str) -> str:
