@@ -1,13 +1,16 @@
 """What a program can ask of a backend; the command line is one such program.
 
-    with Client() as client, pack("project") as bundle:
-        for event in client.run(spec, bundle): ...
+    with Client() as client:
+        job = client.submit("train.py", gpu=4)
+        for line in job.logs(): ...
+
+What a job does is in `job.py`; asyncio programs use `aio.py`.
 
 Each verb loads what it needs: a cancel speaks HTTP and never loads WebSockets.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from chisel import auth, settings
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from chisel.api import Api
     from chisel.bundle import Bundle
     from chisel.following import Following, Wanted
+    from chisel.job import Job, Stop
     from chisel.pulling import Pulled
     from chisel_shared.contract.frames import Position
+    from chisel_shared.contract.gpus import GPUType
     from chisel_shared.contract.job import JobSpec, JobView
     from chisel_shared.contract.messages import FileView, GpuKind, Outputs, SecretView, TraceView, Why
 
@@ -56,11 +61,18 @@ class Client:
         following.dial()
         return following
 
-    def run(self, spec: "JobSpec", bundle: "Bundle", *, idempotency_key: str = "") -> "Following":
+    def run(
+        self,
+        spec: "JobSpec",
+        bundle: "Bundle",
+        *,
+        idempotency_key: str = "",
+        wake: "socket.socket | None" = None,
+    ) -> "Following":
         """Submit a job and watch it to its end. One key always stands for one job."""
         from chisel.following import Submission
 
-        following = self.connect()
+        following = self.connect(wake=wake)
         following.submit(Submission(spec, bundle, idempotency_key or os.urandom(16).hex()))
         return following
 
@@ -87,15 +99,98 @@ class Client:
             wake=wake,
         )
 
-    def jobs(self, *, unfinished: bool = False, limit: int = 50) -> "tuple[JobView, ...]":
+    def submit(
+        self, command: "str | os.PathLike[str] | Sequence[str]", *, gpu: "int | GPUType" = 1, name: str = "",
+        upload_dir: "str | os.PathLike[str]" = ".", requirements: str | None = None,
+        env: "Mapping[str, str] | None" = None, secrets: "Iterable[str] | Mapping[str, str]" = (),
+        time_limit_seconds: float | None = None, retries: int = 0, priority: int = 0,
+        idempotency_key: str = "", stop: "Stop | None" = None,
+    ) -> "Job":  # fmt: skip
+        """Pack a directory, send what the backend lacks of it, and return when the job is accepted.
+
+        `command` is a script, or a sequence that begins with one and goes on with its arguments; for
+        `["-m", MODULE, ...]` and `["-c", CODE, ...]` as python has them. `gpu`: how many, or a `GPUType`.
+        `secrets`: names, or names by the variables the job is to find them in. One `idempotency_key`
+        always stands for one job. Files are found as by `chisel python`, from the current directory.
+
+        `BadRequest` and `AssertionError` say what of this cannot be. With `stop` set before the job is
+        accepted it raises `InterruptedError`, and the backend may know of the job or not.
+        """
+        from chisel.bundle import pack
+        from chisel.job import Job
+        from chisel.layout import locate
+        from chisel.spec import build
+        from chisel_shared.contract.gpus import GPUType, gpu_type
+        from chisel_shared.contract.variables import check_name, check_secret, check_value
+
+        words = [os.fspath(command)] if isinstance(command, str | os.PathLike) else list(command)
+        how = words.pop(0) if words[:1] in (["-m"], ["-c"]) else ""
+        if not words:
+            raise BadRequest("there is no script to submit")
+        script, *arguments = words
+        try:
+            kind = gpu if isinstance(gpu, GPUType) else gpu_type(gpu)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        variables = dict(env or {})
+        asked = dict(secrets) if isinstance(secrets, Mapping) else {one: one for one in secrets}
+        for variable, value in variables.items():
+            check_name(variable)
+            check_value(variable, value)
+        for variable, secret in asked.items():
+            check_secret(variable, secret)
+        layout = locate(None if how else script, upload_dir=os.fspath(upload_dir), requirements=requirements)
+        with pack(layout.root) as bundle:
+            for needed in layout.needed():
+                bundle.tree.require(needed)
+            spec = build(
+                layout=layout,
+                bundle=bundle.digest,
+                how=how,
+                script=script,
+                arguments=tuple(arguments),
+                gpu=kind,
+                app_name=name,
+                priority=priority,
+                retries=retries,
+                time_limit_seconds=time_limit_seconds,
+                env=variables,
+                secrets=asked,
+            )
+            wake = None if stop is None else stop.wake
+            following = self.run(spec, bundle, idempotency_key=idempotency_key, wake=wake)
+            try:
+                for _ in following:
+                    if following.job is not None:
+                        return Job(self, following.job)
+                    if stop is not None and stop.is_set:
+                        raise InterruptedError("stopped before the job was accepted")
+            finally:
+                following.close()
+        assert following.job is not None
+        return Job(self, following.job)
+
+    def job(self, job_id: str) -> "Job":
+        """One job. Any unambiguous beginning of an id will do, and `@last`."""
+        from chisel.job import Job
+
+        return Job(self, self.view(job_id))
+
+    def jobs(self, *, unfinished: bool = False, limit: int = 50) -> "tuple[Job, ...]":
         """The newest `limit` jobs, newest first; with `unfinished`, of those that have not ended."""
+        from chisel.job import Job
+
+        return tuple(Job(self, view) for view in self.views(unfinished=unfinished, limit=limit))
+
+    def views(self, *, unfinished: bool = False, limit: int = 50) -> "tuple[JobView, ...]":
+        """The same, as they were told."""
         answer = self._http().get_bytes(f"/api/v1/jobs?limit={limit}&unfinished={str(unfinished).lower()}")
         from chisel_shared.contract.messages import Jobs
 
         return _decoded(answer, Jobs).jobs
 
-    def job(self, job_id: str) -> "JobView":
-        """One job. Any unambiguous beginning of an id will do, and `@last`."""
+    def view(self, job_id: str) -> "JobView":
+        """What is to be said about one job."""
         answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}")
         from chisel_shared.contract.job import JobView
 

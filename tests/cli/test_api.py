@@ -78,21 +78,21 @@ def test_a_refusal_before_the_upload_is_complete_is_heard(gateway: Gateway) -> N
 
 
 def test_questions(gateway: Gateway, client: Client) -> None:
-    assert client.jobs() == ()
+    assert client.views() == ()
     with pytest.raises(NotFound, match="there is no job @last"):
-        client.job("@last")
+        client.view("@last")
     gateway.view = job()
-    assert client.jobs(unfinished=True, limit=1) == (job(),)
-    assert client.job("0123") == client.job("@last") == job()
+    assert client.views(unfinished=True, limit=1) == (job(),)
+    assert client.view("0123") == client.view("@last") == job()
     assert client.cancel("@last").cancel_requested
     with pytest.raises(NotFound, match="there is no job zzz"):
-        client.job("ZZZ")
+        client.view("ZZZ")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "a b", "ä", "", "@first", "a?b"])
 def test_an_id_that_is_none_never_becomes_part_of_a_path(client: Client, name: str) -> None:
     with pytest.raises(BadRequest, match="is not a job's id"):
-        client.job(name)
+        client.view(name)
 
 
 def test_a_question_is_repeated_while_a_part_restarts(
@@ -119,7 +119,7 @@ def test_a_question_is_repeated_while_a_part_restarts(
 
 def test_a_wrong_key(gateway: Gateway) -> None:
     with pytest.raises(Unauthenticated), Client(url=gateway.url, api_key="wrong") as client:
-        client.jobs()
+        client.views()
 
 
 def test_a_stranger_at_the_address(gateway: Gateway) -> None:
@@ -127,7 +127,7 @@ def test_a_stranger_at_the_address(gateway: Gateway) -> None:
         Client(url=f"{gateway.url}/elsewhere", api_key=KEY) as client,
         pytest.raises(NotFound, match="HTTP 404"),
     ):
-        client.jobs()
+        client.views()
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def ps(all: bool, watch: bool, limit: int, json: bool) -> int:
 
 def listed(client: "Client", *, all: bool, limit: int) -> "tuple[JobView, ...]":
     """Jobs that have not ended, or the last one that has; with `all`, the newest of all."""
-    jobs = client.jobs(unfinished=not all, limit=limit)
-    return jobs or (() if all else client.jobs(limit=1))
+    jobs = client.views(unfinished=not all, limit=limit)
+    return jobs or (() if all else client.views(limit=1))
 
 
 def status(job: str | None, json: bool) -> int:
@@ -42,7 +42,7 @@ def status(job: str | None, json: bool) -> int:
         return local.status(json)
     screen = Screen()
     with connect(screen) as client:
-        view = client.job(job)
+        view = client.view(job)
     if json:
         screen.json(view)
     else:

@@ -73,7 +73,7 @@ def moment(text: str) -> float:
 
 
 def _check_rank(client: "Client", name: str, rank: int) -> None:
-    job = client.job(name)
+    job = client.view(name)
     if has_ranks(job.argv):
         raise NotFound(
             f"the ranks of job {job.id} share its stdout and stderr, so nobody can tell them apart: give the"

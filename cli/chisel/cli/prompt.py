@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from chisel.cli import values, wording
+from chisel.cli import values
 from chisel.cli.arguments import Run
 from chisel.cli.choices import Choices
 from chisel.cli.render import Screen
 from chisel.cli.table import RUN_OPTIONS, Option
 from chisel.cli.values import UsageError
 from chisel.layout import DEFAULT_REQUIREMENTS, BadInput, Layout, locate
+from chisel.spec import default_name
 from chisel_shared.contract.errors import ChiselError
 from chisel_shared.contract.gpus import DEFAULT_MODEL
 
@@ -42,7 +43,7 @@ class _Questions:
         self._choices = choices
         self._screen = screen
         self._client = client
-        self._default_name = choices.text("app_name") or wording.default_name(run.how, run.script)
+        self._default_name = choices.text("app_name") or default_name(run.how, run.script)
 
     def name_first(self) -> Choices:
         choices = self._choices

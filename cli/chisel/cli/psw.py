@@ -51,7 +51,7 @@ class Watching:
         # Those that ended since the last look are in no list of unfinished jobs: their end is news.
         for gone in [job_id for job_id, job in self._seen.items() if job.end is None]:
             if gone not in current:
-                current[gone] = self._client.job(gone)
+                current[gone] = self._client.view(gone)
         for job in reversed(current.values()):
             before = self._seen.get(job.id)
             if before is None or _told(before) != _told(job):

@@ -9,7 +9,7 @@ from chisel.cli.arguments import Run, parse
 from chisel.cli.backend import connect
 from chisel.cli.choices import Choices, choose
 from chisel.cli.render import Screen
-from chisel.cli.values import UsageError, is_text
+from chisel.cli.values import UsageError
 from chisel.cli.variables import Variables, read_variables
 from chisel.layout import Layout, locate
 from chisel_shared.contract.gpus import gpu_type
@@ -100,22 +100,17 @@ def _locate(asked: Run, choices: Choices) -> Layout:
 
 
 def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest", variables: Variables) -> "JobSpec":
-    from chisel_shared.contract.job import JobSpec
+    from chisel.spec import build
 
-    target = (asked.how, asked.script) if asked.how else (layout.script,)
-    argv = ("python", *asked.interpreter, *target, *asked.script_args)
-    exact: tuple[bytes, ...] = ()
-    if not all(is_text(word) for word in argv):
-        exact = tuple(os.fsencode(word) for word in argv)
-        argv = tuple(word.decode(errors="replace") for word in exact)
-    return JobSpec(
-        app_name=choices.text("app_name") or wording.default_name(asked.how, asked.script),
-        argv=argv,
-        exact_argv=exact,
-        gpu=gpu_type(choices.whole("gpu", 1)).value,
+    return build(
+        layout=layout,
         bundle=bundle,
-        workdir=layout.workdir,
-        requirements=layout.requirements,
+        how=asked.how,
+        script=asked.script,
+        arguments=asked.script_args,
+        interpreter=asked.interpreter,
+        gpu=gpu_type(choices.whole("gpu", 1)),
+        app_name=choices.text("app_name") or "",
         priority=choices.whole("priority", 0),
         retries=choices.whole("retries", 0),
         time_limit_seconds=choices.number("time_limit"),

@@ -18,15 +18,6 @@ NEXT_STEPS = {
 """What to do after an end that is not the script's own."""
 
 
-def default_name(how: str, script: str) -> str:
-    """What a job is called that nobody named: its script's or module's name."""
-    if how == "-c":
-        return "code"
-    name = script if how else script.replace("\\", "/").rpartition("/")[2].removesuffix(".py")
-    # A file may be called what no name may be.
-    return "".join(c if c.isprintable() else "?" for c in name)[:200] or "job"
-
-
 def files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
