@@ -314,8 +314,11 @@ class Attempt:
                 await self._check_shim()
 
     async def _check_shim(self) -> None:
-        """A shim that was killed cannot say how it ended: then we do."""
-        if is_running(self._folder) or read_exit(self._folder) is not None:
+        """A shim that was killed cannot say how it ended: then we do. One that was stopped goes on."""
+        if is_running(self._folder):
+            sandbox.wake_shim(self._folder)
+            return
+        if read_exit(self._folder) is not None:
             return
         if not (self._folder / "running").exists() and self._launches < _LAUNCHES:
             log.warning("shim_killed_before_its_job")

@@ -85,6 +85,19 @@ def cgroup_of(folder: Path) -> str:
         return ""
 
 
+def wake_shim(folder: Path) -> None:
+    """Continue the shim that holds this attempt if somebody stopped it: stopped, it would enforce no
+    limit and hear of no cancel. A job runs as our user, so it can do that to its own."""
+    try:
+        pid = int((folder / "running").read_bytes())
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        if state == b"T":
+            log.warning("shim_was_stopped", folder=folder.name)
+            os.kill(pid, signal.SIGCONT)
+    except (OSError, ValueError, IndexError) as error:
+        log.debug("shim_not_looked_at", folder=folder.name, error=repr(error))
+
+
 def end_leftovers(folder: Path, ref: AttemptRef) -> None:
     """Kill what is left of an attempt whose shim is gone. Blocks for milliseconds: call in a thread."""
     group = cgroup_of(folder)

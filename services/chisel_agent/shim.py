@@ -6,7 +6,7 @@ attempt's folder; a datagram either way only says "look again":
 
     launch    what to run (agent)                  lock      held while a shim runs (flock)
     stop      reason [now] [signal=N] [grace=SECONDS]: end the job (agent)
-                                                   running   user code may have started
+                                                   running   user code may have started; our pid
     lease     end of the lease, if any (agent)     stdout, stderr   the spools
     shipped   bytes that left the spools (agent)   exit      how it ended: written last, whole
     control   this process's socket                ../../doorbell   the agent's socket
@@ -123,7 +123,7 @@ class Shim:
         # What the next agent needs to end the job should we be killed, and the mark that user code
         # may have run: both before it does.
         write_file("cgroup", os.fsencode(self.child.cgroup))
-        write_file("running", b"")
+        write_file("running", b"%d" % os.getpid())
         self.oom_kills = oom_kills(self.child.cgroup)
         problem = self.child.release(self.folder, self.secrets)
         self.secrets = b""

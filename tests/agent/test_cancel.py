@@ -85,6 +85,16 @@ async def test_a_script_that_ignores_it_is_killed(world: World) -> None:
     assert (end.reason, end.signal) == (EndReason.USER, 9)
 
 
+async def test_a_script_that_stops_its_shim_is_cancelled_all_the_same(world: World) -> None:
+    code = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n" + SLEEP
+    async with world.agent():
+        ref = await world.scheduler.submit(world.python(code))
+        await ready(world, ref)
+        await world.scheduler.ask_to_cancel(ref)
+        end = await world.scheduler.end_of(ref)
+    assert end.reason is EndReason.USER
+
+
 async def test_cancelled_after_its_own_end_it_keeps_that_end(world: World) -> None:
     code = "import os; open(os.environ['CHISEL_TRACE_DIR'] + '/t.json', 'w').write('{}')"
     async with world.agent():
