@@ -286,7 +286,14 @@ class Following:
 
     def _tell(self, frame: frames.ClientFrame) -> None:
         assert self._connection is not None
-        self._connection.send(frames.encode(frame))
+        payload = frames.encode(frame)
+        if len(payload) > frames.MAX_TEXT_BYTES:
+            # The gateway would hang up without an answer, each time we asked again.
+            raise TooLarge(
+                f"what is asked takes {len(payload) // 1024} KiB, a question may take"
+                f" {frames.MAX_TEXT_BYTES // 1024}"
+            )
+        self._connection.send(payload)
 
     def _upload(self, missing: frames.BundleMissing) -> Iterator[Event]:
         from chisel.api import Api

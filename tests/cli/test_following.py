@@ -20,6 +20,7 @@ from chisel_shared.contract.errors import (
     Conflict,
     InternalError,
     NotFound,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -208,6 +209,11 @@ def test_a_wrong_key_ends_it(gateway: Gateway, bundle: Bundle) -> None:
 def test_an_unknown_job_ends_it(client: Client) -> None:
     with pytest.raises(NotFound):
         gather(client.follow("zzz"))
+
+
+def test_a_question_that_no_gateway_reads_is_not_asked_again_and_again(client: Client) -> None:
+    with pytest.raises(TooLarge, match="a question may take 64"):
+        gather(client.follow("z" * frames.MAX_TEXT_BYTES))
 
 
 def test_a_bundle_that_is_never_kept_ends_it(gateway: Gateway, client: Client, bundle: Bundle) -> None:
