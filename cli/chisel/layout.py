@@ -51,10 +51,15 @@ def locate(script: str | None, *, upload_dir: str = ".", requirements: str | Non
         workdir = "."
     return Layout(
         root=root,
-        script="" if found is None else os.path.relpath(found, workdir).replace(os.sep, "/"),
+        script="" if found is None else _below(found, workdir),
         workdir=workdir,
         requirements=_requirements(root, requirements, script, found),
     )
+
+
+def _below(found: str, workdir: str) -> str:
+    path = os.path.relpath(found, workdir).replace(os.sep, "/")
+    return f"./{path}" if path.startswith("-") else path  # Python would take it for an option
 
 
 def _script(root: str, script: str) -> str:

@@ -14,6 +14,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / "src" / "deep").mkdir(parents=True)
     (project / "train.py").touch()
     (project / "src" / "tool.py").touch()
+    (project / "--gpu").touch()
     monkeypatch.chdir(project)
     return project
 
@@ -30,6 +31,7 @@ def test_the_plain_case(project: Path) -> None:
         ("src/deep", "../tool.py", "../..", ("../tool.py", "src/deep")),
         (".", "src/tool.py", "src", ("tool.py", ".")),
         (".", "./src/../train.py", "", ("train.py", ".")),
+        (".", "./--gpu", "", ("./--gpu", ".")),
     ],
 )
 def test_a_job_works_where_the_user_is(
