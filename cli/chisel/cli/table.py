@@ -250,6 +250,15 @@ COMMANDS = (
         options=(Option(("--upload-dir", "-d"), "Look from this directory on.", "DIR"), AS_JSON),
         examples=("chisel config", "chisel config --json"),
     ),
+    Command(
+        "doctor", "Check, one thing after the other, whether a job could be submitted from here.",
+        "doctor:doctor", options=(AS_JSON,), examples=("chisel doctor", "chisel doctor --json"),
+    ),
+    Command(
+        "completion", "Print what makes a shell complete commands, options and ids of jobs.",
+        "completion:completion", (Argument("shell", "bash, zsh or fish."),),
+        examples=("chisel completion bash", "chisel completion fish"),
+    ),
     Command("version", "Print the version.", "about:version", examples=("chisel version",)),
 )  # fmt: skip
 
