@@ -1,10 +1,14 @@
 """Stacks in folders, and on terminals, that are not what one hopes for."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from chisel.local import jobs
 from tests.local.conftest import LocalStack
 
 ODD_NAME = 'it\'s "odd"\n\\%s, {here} $HOME'
@@ -50,6 +54,16 @@ def test_a_terminal_that_is_gone_does_not_leave_the_services_alone(fresh: LocalS
         running.send_signal(signal.SIGHUP)
         running.wait(timeout=60)
     assert fresh.left() == []
+
+
+def test_a_shim_that_was_stopped_goes_on_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "attempt").mkdir()
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+    command = [sys.executable, "-c", code, "chisel_agent.shim_factory"]
+    with subprocess.Popen(command, cwd=tmp_path / "attempt") as shim:
+        os.waitid(os.P_PID, shim.pid, os.WSTOPPED)
+        jobs.kill_leftovers(tmp_path)
+        assert shim.wait(timeout=60) == 0
 
 
 def test_nobody_has_to_read_what_up_says(fresh: LocalStack) -> None:

@@ -15,6 +15,7 @@ from chisel.local import processes, ready, stack, state
 _MARKS = (b"CHISEL_LOCAL_STACK", b"CHISEL_TRACE_DIR")
 """Of the stack's own processes and of its jobs. No shell of a user has either of them set to a place in
 the folder; any other variable of ours may well be."""
+_SHIM = b"chisel_agent.shim_factory"
 _CANCEL_SECONDS = 12.0
 """Longer than the agent's grace for a script that ignores SIGTERM; who is left is killed."""
 
@@ -69,12 +70,24 @@ def _is_ours(pid: str, folder: bytes) -> bool:
 
 def kill_leftovers(folder: Path) -> list[processes.Process]:
     """Kill them, again and again while they make new ones; returns whom even that did not end."""
+    _wake_shims(os.fsencode(folder))
     end = time.monotonic() + 5
     while (left := leftovers(folder)) and time.monotonic() < end:
         for process in left:
             process.signal(signal.SIGKILL)
         processes.wait_all(left, seconds=0.5)
     return left
+
+
+def _wake_shims(folder: bytes) -> None:
+    """A shim is not killed, it has its job's end to write down: one that was stopped goes on and does so."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
+        if name.isdigit() and _SHIM in _read(f"/proc/{name}/cmdline"):
+            try:
+                if os.readlink(f"/proc/{name}/cwd".encode()).startswith(folder + b"/"):
+                    os.kill(int(name), signal.SIGCONT)
+            except OSError:
+                continue  # it has ended, or is somebody else's
 
 
 def _read(path: str) -> bytes:
