@@ -64,7 +64,8 @@ def test_bash_completes_commands_options_and_jobs(cluster: Cluster, tmp_path: Pa
     def complete(*words: str) -> list[str]:
         asking = (
             f'PATH="{Path(sys.executable).parent}:$PATH"; . "$1"; shift;'
-            ' COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _chisel; printf "%s\\n" "${COMPREPLY[@]}"; complete -p chisel'
+            ' COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _chisel;'
+            ' printf "%s\\n" "${COMPREPLY[@]}"; complete -p chisel'
         )
         done = subprocess.run(
             ["bash", "-c", asking, "bash", str(script), *words],
