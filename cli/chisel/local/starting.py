@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chisel.local import children, logs, processes, ready, servers, state, stopping, supervisor
 from chisel.local.errors import LocalStackError
-from chisel.local.stack import LocalStack, data_folder, read_key
+from chisel.local.stack import LocalStack, check_system, data_folder, read_key
 
 _READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.03
@@ -62,11 +62,7 @@ def _start(folder: Path) -> Started:
 
 def check_installed() -> None:
     """`LocalStackError` naming the way out when this machine or installation cannot run a stack."""
-    if sys.platform == "win32":
-        raise LocalStackError(
-            "the local stack runs on Linux and macOS; on Windows use it inside WSL,"
-            " or set CHISEL_BACKEND_URL to a Chisel that runs elsewhere"
-        )
+    check_system()
     absent = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         raise LocalStackError(
