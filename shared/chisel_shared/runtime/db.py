@@ -70,7 +70,9 @@ class Database:
                 try:
                     await self._pool.release(connection, timeout=1.0)
                 except _AWAY:
-                    connection.terminate()
+                    # A failed release may have parted the two already.
+                    with contextlib.suppress(asyncpg.InterfaceError):
+                        connection.terminate()
             await asyncio.sleep(0.002 * 2**attempt)
         raise Unavailable("the database is too busy with others; try again in a few seconds")
 
