@@ -139,6 +139,9 @@ def test_one_address_of_a_name_is_enough(gateway: Gateway, monkeypatch: pytest.M
     with address.connect("many.test", port, seconds=30) as connected:
         assert connected.getpeername() == ("127.0.0.1", port)
         assert connected.gettimeout() == 30
+        # A server that is closed between accepting a connection and making its transport loses it.
+        connected.sendall(b"GET /nothing HTTP/1.1\r\nHost: many.test\r\n\r\n")
+        assert connected.recv(12) == b"HTTP/1.1 404"
 
 
 def test_no_address_of_a_name_is_an_error() -> None:
