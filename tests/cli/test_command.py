@@ -205,11 +205,14 @@ def test_a_reader_that_leaves_is_no_error(gateway: Gateway, chisel: Command) -> 
     assert gateway.cancels == 0
 
 
-def test_a_full_disk_is_said(gateway: Gateway, chisel: Command) -> None:
+@pytest.mark.parametrize(
+    "words", [["python", "hello.py"], ["version"], ["--help"]], ids=lambda words: words[0]
+)
+def test_a_full_disk_is_said(gateway: Gateway, chisel: Command, words: list[str]) -> None:
     gateway.script.pieces = [("stdout", b"line\n")]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "chisel", "python", "hello.py"],
+            [sys.executable, "-m", "chisel", *words],
             cwd=chisel.project, env=chisel.env, stdout=full, stderr=subprocess.PIPE, check=False,
         )  # fmt: skip
     assert done.returncode == 125

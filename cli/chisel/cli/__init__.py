@@ -147,4 +147,8 @@ def _typer(words: list[str]) -> int:
         build(execute)(words, prog_name="chisel")
     except SystemExit as stop:  # how click says that it is done
         return stop.code if isinstance(stop.code, int) else OK
+    except OSError as error:  # a help screen that could not be written
+        from chisel.cli.about import unwritten
+
+        return unwritten(error)
     return OK

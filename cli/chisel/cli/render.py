@@ -191,4 +191,6 @@ def _write_all(descriptor: int, data: bytes | bytearray) -> None:
             if error.errno in (errno.EPIPE, errno.EBADF, errno.EIO):
                 raise OutputClosed from error
             name = "stdout" if descriptor == 1 else "stderr"
-            raise CannotWrite(f"{name} cannot be written ({error.strerror}); the job goes on") from error
+            raise CannotWrite(
+                f"{name} cannot be written ({error.strerror}); a job that runs goes on"
+            ) from error
