@@ -26,6 +26,7 @@ SHAPES: dict[str, str] = {
     "whoami": "`user`, `project`, `backend`, `is_admin`, `key_source`, `key_id`, `key_name` and"
     " `key_expires_at`",
     "config": "a list of settings, each with `setting`, `value`, `source` and `variable`",
+    "doctor": "a list of checks up to the first that failed, each with `name`, `ok` and `said`",
     "trace ls": "a list of `TraceView`",
     "secret ls": "a list of `SecretView`",
     "admin init": "`url`, the address to open once",
