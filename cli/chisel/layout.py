@@ -65,7 +65,7 @@ def _below(found: str, workdir: str) -> str:
 def _script(root: str, script: str) -> str:
     wanted = os.path.abspath(script)
     if not os.path.isfile(wanted):
-        raise BadInput(f"the script {wanted} {_is_not(wanted, 'a file')}")
+        raise BadInput(f"the script {wanted} {_is_not(wanted, 'a file')}{_meant(wanted)}")
     found = relative_to(root, wanted)
     if found is None:
         raise AssertionError(f"Script {wanted} is not inside upload_dir {root}")
@@ -123,6 +123,16 @@ def _declares(script: str, found: str, key: bytes) -> bool:
     behind = lines[lines.index(b"# /// script") + 1 :]
     block = behind[: behind.index(b"# ///")] if b"# ///" in behind else []
     return any(line.startswith(b"# " + key) for line in block)
+
+
+def _meant(wanted: str) -> str:
+    """The file beside it that has nearly this name, as a question."""
+    from difflib import get_close_matches
+
+    folder, name = os.path.split(wanted)
+    beside = os.listdir(folder) if os.path.isdir(folder) else []
+    close = get_close_matches(name, beside, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close and close[0] != name else ""
 
 
 def _must_travel(path: str, found: str) -> None:

@@ -22,7 +22,7 @@ def endless(gateway: Gateway) -> Gateway:
 def interrupt(terminal: Terminal) -> None:
     terminal.wait_for(b"running\r\n")
     terminal.type(CTRL_C)
-    terminal.wait_for(f"chisel: job {JOB_ID} still runs: ".encode() + QUESTION)
+    terminal.wait_for(f"chisel: job {JOB_ID} still runs\r\n".encode() + QUESTION)
 
 
 def test_cancel(endless: Gateway, chisel: Command) -> None:

@@ -21,7 +21,7 @@ def answer(terminal: Terminal, question: str, keys: bytes, *, times: int = 1) ->
 
 def test_enter_runs_what_needs_no_answers(gateway: Gateway, chisel: Command) -> None:
     with on_terminal(chisel, "python", "hello.py", "--gpu", "4", "--epochs", "3") as terminal:
-        terminal.wait_for(b"4 GPUs, directory .; Enter runs it like this")
+        terminal.wait_for(b"4 GPUs, directory .; Enter runs it, another name asks for the rest")
         answer(terminal, "App name [hello]: ", b"\n")
         assert terminal.finish() == 0
         assert (

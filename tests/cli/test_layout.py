@@ -68,7 +68,8 @@ def test_a_directory_reached_by_a_link_is_inside(project: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("script", "upload_dir", "says"),
     [
-        ("nope.py", ".", "the script .*/nope.py does not exist"),
+        ("nope.py", ".", "the script .*/nope.py does not exist$"),
+        ("trian.py", ".", r"the script .*/trian.py does not exist; did you mean train.py\?$"),
         ("src", ".", "the script .*/src is a directory, not a file"),
         ("train.py", "nope", "the upload directory .*/nope does not exist"),
         ("train.py", "train.py", "the upload directory .*/train.py is not a directory"),

@@ -129,7 +129,7 @@ def _unknown(words: list[str]) -> int:
     from chisel.cli.table import names
 
     word = words[0]
-    close = get_close_matches(word, names(), n=1, cutoff=0.5)
+    close = get_close_matches(word, [*names(), "help"], n=1, cutoff=0.5)
     if word.endswith(".py"):
         hint = f"did you mean `chisel python {word}`?"
     elif close:

@@ -50,7 +50,7 @@ class _Questions:
         count = choices.whole("gpu", 1)
         self._screen.say(
             f"{count} {'GPU' if count == 1 else 'GPUs'}, directory {choices.text('upload_dir') or '.'};"
-            " Enter runs it like this, a name of your own asks for the rest"
+            " Enter runs it, another name asks for the rest"
         )
         name = self._ask("App name", self._default_name, _name)
         if name == self._default_name:

@@ -43,7 +43,7 @@ def ask(job_id: str, screen: Screen, interrupts: Interrupts) -> str:
         # What was typed before the question is no answer to it.
         tty.setcbreak(0, termios.TCSAFLUSH)
         screen.ask(
-            f"chisel: job {job_id} still runs: [c]ancel [d]etach [Enter] keep watching (^C again = cancel) "
+            f"chisel: job {job_id} still runs\n[c]ancel [d]etach [Enter] keep watching (^C again = cancel) "
         )
         answer = _answer(interrupts)
     finally:
