@@ -99,13 +99,16 @@ class Renewed(msgspec.Struct, frozen=True):
 @said_on("rpc.sched.{agent_id}.renew")
 class Renew(Request[Renewed], frozen=True):
     """The heartbeat. `attempts` are held; attempts of `cancel` in the answer are renewed too.
-    `finished` asks which ended attempts storage has taken over."""
+    `finished` asks which ended attempts storage has taken over. `gpus_quarantined` of the agent's GPUs
+    are given to nobody for now, because of what `quarantine` says in a sentence."""
 
     agent_id: AgentId
     session: SessionId
     attempts: tuple[AttemptRef, ...]
     finished: tuple[AttemptRef, ...] = ()
     draining: bool = False
+    gpus_quarantined: int = 0
+    quarantine: str = ""
 
 
 @said_on("rpc.sched.{agent_id}.done")
