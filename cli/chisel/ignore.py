@@ -185,7 +185,7 @@ def _translate(text: str) -> tuple[Rule, ...]:
         elif pattern == "(?P<ps_d>/)":
             pattern = ".+/"
         elif body.endswith("/**"):
-            pattern = pattern.replace("(?P<ps_d>/)", "/") + ".+"
+            pattern = ".+/.+" if pattern == "/" else pattern.replace("(?P<ps_d>/)", "/") + ".+"
         pattern = pattern.replace("(?:(?P<ps_d>/)|$)", "").replace("(?P<ps_d>/)", "/")
         pattern = pattern.replace("[^", "[^/")  # a slash is no character that could be another
         rules.append(Rule(pattern, not leaves_out, folders))
