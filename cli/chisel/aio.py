@@ -38,16 +38,16 @@ class AsyncClient:
         self, command: "str | os.PathLike[str] | Sequence[str]", *, gpu: int | GPUType = 1, name: str = "",
         upload_dir: "str | os.PathLike[str]" = ".", requirements: str | None = None,
         env: Mapping[str, str] | None = None, secrets: Iterable[str] | Mapping[str, str] = (),
-        time_limit_seconds: float | None = None, retries: int = 0, priority: int = 0,
-        idempotency_key: str = "",
+        time_limit_seconds: float | None = None, retries: int = 0, retry_on: Iterable[str] = (),
+        lease_seconds: float | None = None, priority: int = 0, idempotency_key: str = "",
     ) -> "AsyncJob":  # fmt: skip
         """See `Client.submit`. Cancelled before the job is accepted, the backend may know of it or not."""
 
         def submit(client: Client, stop: Stop) -> JobView:
             return client.submit(
                 command, gpu=gpu, name=name, upload_dir=upload_dir, requirements=requirements, env=env,
-                secrets=secrets, time_limit_seconds=time_limit_seconds, retries=retries, priority=priority,
-                idempotency_key=idempotency_key, stop=stop,
+                secrets=secrets, time_limit_seconds=time_limit_seconds, retries=retries, retry_on=retry_on,
+                lease_seconds=lease_seconds, priority=priority, idempotency_key=idempotency_key, stop=stop,
             ).view  # fmt: skip
 
         with Stop() as stop:

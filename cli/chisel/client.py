@@ -103,7 +103,8 @@ class Client:
         self, command: "str | os.PathLike[str] | Sequence[str]", *, gpu: "int | GPUType" = 1, name: str = "",
         upload_dir: "str | os.PathLike[str]" = ".", requirements: str | None = None,
         env: "Mapping[str, str] | None" = None, secrets: "Iterable[str] | Mapping[str, str]" = (),
-        time_limit_seconds: float | None = None, retries: int = 0, priority: int = 0,
+        time_limit_seconds: float | None = None, retries: int = 0, retry_on: "Iterable[str]" = (),
+        lease_seconds: float | None = None, priority: int = 0,
         idempotency_key: str = "", stop: "Stop | None" = None,
     ) -> "Job":  # fmt: skip
         """Pack a directory, send what the backend lacks of it, and return when the job is accepted.
@@ -153,6 +154,8 @@ class Client:
                 app_name=name,
                 priority=priority,
                 retries=retries,
+                retry_on=tuple(retry_on),
+                lease_seconds=lease_seconds,
                 time_limit_seconds=time_limit_seconds,
                 env=variables,
                 secrets=asked,

@@ -25,6 +25,10 @@ class Health:
             self._since = now
         self._last = now
 
+    def in_touch(self, now: datetime) -> timedelta:
+        """For how long everybody who spoke has been heard without a break."""
+        return now - self._since if self._since is not None else timedelta(0)
+
     def silent_before(self, now: datetime, seconds: float) -> datetime | None:
         """Whoever was last heard before this has been silent for `seconds` while it would have been
         heard; None when nobody can be said to."""

@@ -1,5 +1,7 @@
 """What follows from what for one job, beyond the table of the contract. Pure."""
 
+from dataclasses import dataclass
+
 from chisel_shared.contract.job import (
     TRANSITIONS,
     EndReason,
@@ -7,9 +9,11 @@ from chisel_shared.contract.job import (
     JobEvent,
     JobState,
     advance,
-    may_run_again,
+    end_event,
+    label,
     sources,
 )
+from chisel_shared.contract.retries import is_cause, may_run_again
 
 _NEXT = {JobState.ASSIGNED: JobEvent.PREPARE, JobState.PREPARING: JobEvent.START}
 REACHED = {JobState.PREPARING: JobEvent.PREPARE, JobState.RUNNING: JobEvent.START}
@@ -37,15 +41,42 @@ def steps(state: JobState, event: JobEvent) -> tuple[JobEvent, ...]:
     return (*way, event)
 
 
-def after_loss(
-    lost: JobEnd, *, ran: bool, attempt: int, runs_lost: int, retries: int, cancel_requested: bool
-) -> tuple[JobEvent, JobEnd | None]:
-    """What losing an attempt does to its job, and the job's end if it is one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tries:
+    """What a job has had and may have. `repeated` attempts ran user code and were followed by another."""
 
-    `runs_lost` counts this loss too. Nobody restarts what somebody asked to end.
-    """
-    if cancel_requested:
-        return JobEvent.CANCEL, JobEnd(reason=EndReason.USER)
-    if may_run_again(ran=ran, attempt=attempt, runs_lost=runs_lost, retries=retries):
-        return JobEvent.REQUEUE, None
-    return JobEvent.LOSE, lost
+    attempt: int
+    repeated: int
+    retries: int
+    retry_on: tuple[str, ...] = ()
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the end of an attempt does to its job: the job's end if it is one, else why it waits."""
+
+    event: JobEvent
+    end: JobEnd | None = None
+    waiting: str = ""
+
+
+def after_loss(lost: JobEnd, tries: Tries, *, ran: bool) -> Outcome:
+    """What losing an attempt does to its job. Nobody restarts what somebody asked to end."""
+    if tries.cancel_requested:
+        return Outcome(event=JobEvent.CANCEL, end=JobEnd(reason=EndReason.USER))
+    if _again(tries, ran=ran):
+        return Outcome(event=JobEvent.REQUEUE, waiting="its agent was lost; it will run again")
+    return Outcome(event=JobEvent.LOSE, end=lost)
+
+
+def after_end(end: JobEnd, tries: Tries) -> Outcome:
+    """What the end that an agent reports of an attempt does to its job."""
+    if not tries.cancel_requested and is_cause(end, tries.retry_on) and _again(tries, ran=True):
+        again = f"attempt {tries.attempt} ended ({label(end)}); it will run again"
+        return Outcome(event=JobEvent.REQUEUE, waiting=again)
+    return Outcome(event=end_event(end), end=end)
+
+
+def _again(tries: Tries, *, ran: bool) -> bool:
+    return may_run_again(ran=ran, attempt=tries.attempt, repeated=tries.repeated + ran, retries=tries.retries)

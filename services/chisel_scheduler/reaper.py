@@ -75,10 +75,9 @@ class Reaper:
 
     async def _expire_leases(self, now: datetime) -> None:
         """Only jobs that may run again: their agent has ended them by now, or is gone with them."""
-        if self._health.silent_before(now, self._settings.lease_seconds) is None:
-            return
         before = now - timedelta(seconds=self._settings.lease_grace_seconds)
-        for overdue in await self._archive.expired(lease_before=before, limit=_AT_ONCE):
+        heard = self._health.in_touch(now)
+        for overdue in await self._archive.expired(lease_before=before, longest=heard, limit=_AT_ONCE):
             await self._lose(overdue, EndReason.LEASE_EXPIRED, now, expired_before=before)
 
     async def _declare_gone(self, now: datetime) -> None:

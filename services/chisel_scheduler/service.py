@@ -49,7 +49,7 @@ class Scheduler(Service):
         self._jobs = Jobs(database=database, pool=settings.pool)
         self._queue = Queue(database=database, pool=settings.pool)
         self._agents = Agents(database=database)
-        self._attempts = Attempts(database=database, lease_seconds=settings.lease_seconds)
+        self._attempts = Attempts(database=database)
         self._archive = Archive(database=database)
         rules = ClaimRules(
             lease=settings.lease_seconds,

@@ -12,6 +12,7 @@ from chisel_shared.contract.gpus import GPUType, counts
 from chisel_shared.contract.ids import is_digest, is_id
 from chisel_shared.contract.job import JobSpec
 from chisel_shared.contract.messages import AttemptDone, CancelJob, Hello
+from chisel_shared.contract.retries import MAX_CAUSES, MAX_LEASE_SECONDS, MIN_LEASE_SECONDS, check_cause
 from chisel_shared.contract.stops import MAX_REASON_CHARS, check_stop
 from chisel_shared.contract.variables import MAX_ENV_BYTES, MAX_SECRETS, check_name, check_secret, check_value
 
@@ -44,6 +45,17 @@ def check(spec: JobSpec) -> GPUType:
         raise BadRequest(f"priority must be between -{MAX_PRIORITY} and {MAX_PRIORITY}, not {spec.priority}")
     if not 0 <= spec.retries <= MAX_RETRIES:
         raise BadRequest(f"retries must be between 0 and {MAX_RETRIES}, not {spec.retries}")
+    if len(spec.retry_on) > MAX_CAUSES:
+        raise BadRequest(f"retry_on may name {MAX_CAUSES} causes, not {len(spec.retry_on)}")
+    for cause in spec.retry_on:
+        check_cause(cause)
+    lease = spec.lease_seconds
+    if lease is not None and not (MIN_LEASE_SECONDS <= lease <= MAX_LEASE_SECONDS):
+        raise BadRequest(
+            f"lease_seconds must be from {MIN_LEASE_SECONDS:.0f} to {MAX_LEASE_SECONDS:.0f}, not {lease:g}"
+        )
+    if not spec.retries and (spec.retry_on or lease is not None):
+        raise BadRequest("retry_on and lease_seconds mean something only for a job with retries")
     limit = spec.time_limit_seconds
     if limit is not None and not (math.isfinite(limit) and 0 < limit <= MAX_TIME_LIMIT_SECONDS):
         raise BadRequest(f"time_limit_seconds must be above 0 and at most {MAX_TIME_LIMIT_SECONDS:.0f}")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from chisel_shared.contract.job import EndReason, JobEnd
 from tests.cli.conftest import Command
 from tests.cli.gateway import JOB_ID, Gateway
@@ -29,6 +31,27 @@ def test_what_a_job_may_take_travels_with_it(gateway: Gateway, chisel: Command) 
     spec = gateway.submissions[-1].spec
     assert (spec.time_limit_seconds, spec.retries, spec.priority, spec.app_name) == (5400, 2, -5, "night")
     assert spec.argv == ("python", "hello.py", "-q")
+
+
+def test_what_lets_a_job_run_again_travels_with_it(gateway: Gateway, chisel: Command) -> None:
+    options = ("--retries=2", "--retry-on", "exit:75", "--retry-on=signal", "--lease", "1h")
+    chisel("python", *options, "hello.py", "-q")
+    spec = gateway.submissions[-1].spec
+    assert (spec.retries, spec.retry_on, spec.lease_seconds) == (2, ("exit:75", "signal"), 3_600)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--retries", "1", "--retry-on", "sometimes"), "a job can be retried on lost, exit, signal"),
+        (("--retry-on", "exit"), "--retry-on needs --retries COUNT"),
+        (("--lease", "1h"), "--lease needs --retries COUNT"),
+    ],
+)
+def test_what_cannot_let_a_job_run_again(chisel: Command, options: tuple[str, ...], said: str) -> None:
+    done = chisel("python", *options, "hello.py")
+    assert done.status == 2
+    assert said in done.stderr
 
 
 def test_a_module_and_code(gateway: Gateway, chisel: Command) -> None:

@@ -88,7 +88,7 @@ class Desk:
         self.now = START
         self.jobs = Jobs(database=database, pool="default")
         self.agents = Agents(database=database)
-        self.attempts = Attempts(database=database, lease_seconds=LEASE_SECONDS)
+        self.attempts = Attempts(database=database)
         self.archive = Archive(database=database)
         rules = ClaimRules(lease=LEASE_SECONDS, attentive=7.0, patience=1.0)
         self.claims = Claims(database=database, rules=rules)

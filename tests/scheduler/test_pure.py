@@ -9,7 +9,7 @@ import pytest
 from chisel_scheduler import validation
 from chisel_scheduler.explain import MOST_COUNTED, Place, no_such_gpus, why_waiting
 from chisel_scheduler.health import Health
-from chisel_scheduler.lifecycle import after_loss, steps, target
+from chisel_scheduler.lifecycle import Tries, after_end, after_loss, steps, target
 from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.gpus import GPUType
 from chisel_shared.contract.ids import AgentId, SessionId
@@ -59,24 +59,56 @@ def test_what_is_reached_already_takes_no_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ran", "runs_lost", "retries", "cancelled", "event", "reason"),
+    ("ran", "repeated", "retries", "cancelled", "event", "reason"),
     [
         (False, 0, 0, False, JobEvent.REQUEUE, None),
-        (True, 1, 0, False, JobEvent.LOSE, EndReason.AGENT_LOST),
-        (True, 1, 1, False, JobEvent.REQUEUE, None),
-        (True, 2, 1, False, JobEvent.LOSE, EndReason.AGENT_LOST),
+        (True, 0, 0, False, JobEvent.LOSE, EndReason.AGENT_LOST),
+        (True, 0, 1, False, JobEvent.REQUEUE, None),
+        (True, 1, 1, False, JobEvent.LOSE, EndReason.AGENT_LOST),
         (False, 0, 5, True, JobEvent.CANCEL, EndReason.USER),
-        (True, 1, 5, True, JobEvent.CANCEL, EndReason.USER),
+        (True, 0, 5, True, JobEvent.CANCEL, EndReason.USER),
     ],
 )
 def test_what_a_loss_does(
-    ran: bool, runs_lost: int, retries: int, cancelled: bool, event: JobEvent, reason: EndReason | None
+    ran: bool, repeated: int, retries: int, cancelled: bool, event: JobEvent, reason: EndReason | None
 ) -> None:
-    happened, end = after_loss(
-        LOST, ran=ran, attempt=1, runs_lost=runs_lost, retries=retries, cancel_requested=cancelled
+    tries = Tries(attempt=1, repeated=repeated, retries=retries, cancel_requested=cancelled)
+    outcome = after_loss(LOST, tries, ran=ran)
+    assert (outcome.event, outcome.end and outcome.end.reason) == (event, reason)
+    assert (outcome.end is not None) is (target(outcome.event) in FINAL)
+    assert (outcome.waiting != "") is (event is JobEvent.REQUEUE)
+
+
+EXIT_75 = JobEnd(reason=EndReason.EXIT, exit_code=75)
+
+
+@pytest.mark.parametrize(
+    ("end", "repeated", "retries", "retry_on", "cancelled", "event"),
+    [
+        (EXIT_75, 0, 1, ("exit:75",), False, JobEvent.REQUEUE),
+        (EXIT_75, 1, 1, ("exit:75",), False, JobEvent.FAIL),
+        (EXIT_75, 0, 1, (), False, JobEvent.FAIL),
+        (EXIT_75, 0, 0, ("exit",), False, JobEvent.FAIL),
+        (EXIT_75, 0, 1, ("exit",), True, JobEvent.FAIL),
+        (JobEnd(reason=EndReason.EXIT, exit_code=0), 0, 1, ("any",), False, JobEvent.SUCCEED),
+        (JobEnd(reason=EndReason.TIME_LIMIT), 0, 1, ("any",), False, JobEvent.REQUEUE),
+        (JobEnd(reason=EndReason.TIME_LIMIT), 0, 1, ("exit",), False, JobEvent.TIME_OUT),
+        (JobEnd(reason=EndReason.USER), 0, 1, ("any",), True, JobEvent.CANCEL),
+    ],
+)
+def test_what_an_end_does(
+    end: JobEnd, repeated: int, retries: int, retry_on: tuple[str, ...], cancelled: bool, event: JobEvent
+) -> None:
+    tries = Tries(
+        attempt=1 + repeated,
+        repeated=repeated,
+        retries=retries,
+        retry_on=retry_on,
+        cancel_requested=cancelled,
     )
-    assert (happened, end and end.reason) == (event, reason)
-    assert (end is not None) is (target(happened) in FINAL)
+    outcome = after_end(end, tries)
+    assert outcome.event is event
+    assert outcome.end == (None if event is JobEvent.REQUEUE else end)
 
 
 # Sentences
@@ -183,6 +215,12 @@ def test_good_specs(changes: dict[str, Any]) -> None:
         ({"app_name": "x" * 201}, "app_name"),
         ({"priority": 101}, "priority"),
         ({"retries": -1}, "retries"),
+        ({"retries": 1, "retry_on": ("sometimes",)}, "not 'sometimes'"),
+        ({"retries": 1, "retry_on": ("exit",) * 33}, "32 causes"),
+        ({"retry_on": ("exit",)}, "a job with retries"),
+        ({"lease_seconds": 60.0}, "a job with retries"),
+        ({"retries": 1, "lease_seconds": 29.0}, "from 30 to 86400"),
+        ({"retries": 1, "lease_seconds": float("nan")}, "from 30 to 86400"),
         ({"time_limit_seconds": 0.0}, "time_limit_seconds"),
         ({"time_limit_seconds": float("nan")}, "time_limit_seconds"),
         ({"time_limit_seconds": float("inf")}, "time_limit_seconds"),

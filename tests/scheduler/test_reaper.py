@@ -165,6 +165,25 @@ async def test_a_renewed_lease_does_not_run_out(rounds: Rounds, desk: Desk) -> N
     assert (await desk.get(attempt.job_id)).state is JobState.RUNNING
 
 
+async def test_a_longer_lease_of_its_own_is_waited_for(rounds: Rounds, desk: Desk) -> None:
+    attempt = await desk.bring_to(JobState.RUNNING, retries=1, lease_seconds=1_000.0)
+    await rounds.last(1_020)
+    assert (await desk.get(attempt.job_id)).state is JobState.RUNNING
+    await rounds.last(20)
+    assert (await desk.get(attempt.job_id)).state is JobState.QUEUED
+
+
+async def test_a_lease_runs_out_only_for_one_that_could_have_renewed_it(rounds: Rounds, desk: Desk) -> None:
+    attempt = await desk.bring_to(JobState.RUNNING, retries=1, lease_seconds=300.0)
+    rounds.line.cut = True
+    await rounds.last(900)
+    rounds.line.cut = False
+    await rounds.last(290)
+    assert (await desk.get(attempt.job_id)).state is JobState.RUNNING
+    await rounds.last(20)
+    assert (await desk.get(attempt.job_id)).state is JobState.QUEUED
+
+
 async def test_an_outage_of_the_bus_costs_no_agent_its_lease(rounds: Rounds, desk: Desk) -> None:
     attempt = await desk.bring_to(JobState.RUNNING, retries=1)
     rounds.line.cut = True

@@ -162,6 +162,45 @@ async def test_a_requeued_job_runs_again_as_the_next_attempt(desk: Desk) -> None
     await desk.check_laws()
 
 
+async def test_a_cause_its_user_named_runs_it_again(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    attempt = await desk.bring_to(JobState.RUNNING, retries=1, retry_on=("exit:3",))
+    again = await desk.done(attempt, FAILED_3)
+    assert again is not None
+    assert (again.state, again.end, again.attempt) == (JobState.QUEUED, None, 1)
+    assert again.waiting == "attempt 1 ended (exit:3); it will run again"
+    assert await desk.done(attempt, FAILED_3) is None  # said twice
+    second = ref(await desk.take())
+    assert second.attempt == 2
+    over = await desk.done(second, FAILED_3)
+    assert over is not None
+    assert (over.state, over.end) == (JobState.FAILED, FAILED_3)
+    ended = await desk.fetch("select ending ->> 'exit_code' as code from attempts order by attempt")
+    assert [row["code"] for row in ended] == ["3", "3"]
+    await desk.check_laws()
+
+
+async def test_a_cause_is_none_once_a_cancel_was_asked_for(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    attempt = await desk.bring_to(JobState.RUNNING, retries=5, retry_on=("any",))
+    await desk.cancel(attempt.job_id)
+    over = await desk.done(attempt, FAILED_3)
+    assert over is not None
+    assert over.state is JobState.FAILED
+    await desk.check_laws()
+
+
+async def test_a_job_has_the_lease_it_was_submitted_with(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    await desk.queue(retries=1, lease_seconds=3_600.0)
+    given = await desk.take()
+    assert given.lease_seconds == 3_600
+    desk.pass_time(60)
+    await desk.renew(ref(given))
+    (row,) = await desk.fetch("select lease_until - $1 as left from attempts", desk.now)
+    assert row["left"].total_seconds() == 3_600
+
+
 async def test_what_never_ran_is_never_counted(desk: Desk) -> None:
     await desk.hello(hello_of())
     await desk.bring_to(JobState.PREPARING)

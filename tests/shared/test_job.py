@@ -8,7 +8,6 @@ from chisel_shared.contract.job import (
     EXIT_STATUSES,
     FINAL,
     HELD,
-    MOST_STARTS_LOST,
     SENTENCES,
     TRANSITIONS,
     EndReason,
@@ -20,7 +19,6 @@ from chisel_shared.contract.job import (
     end_event,
     exit_status,
     label,
-    may_run_again,
     mermaid,
     sentence,
     sources,
@@ -138,20 +136,3 @@ def test_every_reason_is_mapped_and_worded(reason: EndReason) -> None:
 def test_only_success_exits_with_zero() -> None:
     for end, event, status, _ in ENDS:
         assert (status == 0) is (event is E.SUCCEED), end
-
-
-@pytest.mark.parametrize(
-    ("ran", "attempt", "runs_lost", "retries", "again"),
-    [
-        (False, 1, 0, 0, True),
-        (False, MOST_STARTS_LOST - 1, 0, 0, True),
-        (False, MOST_STARTS_LOST, 0, 0, False),
-        (False, MOST_STARTS_LOST + 1, 2, 5, True),
-        (True, 1, 1, 0, False),
-        (True, 1, 1, 1, True),
-        (True, 2, 2, 1, False),
-        (True, 5, 1, 1, True),
-    ],
-)
-def test_running_again(ran: bool, attempt: int, runs_lost: int, retries: int, again: bool) -> None:
-    assert may_run_again(ran=ran, attempt=attempt, runs_lost=runs_lost, retries=retries) is again

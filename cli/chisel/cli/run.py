@@ -32,6 +32,7 @@ def run(words: list[str]) -> int:
         from chisel.cli.preview import preview
 
         return preview(layout or _locate(asked, choices), screen, as_json=choices.flag("json"))
+    _check_retries(choices)
     variables = read_variables(choices)
     client = connect(screen, announced=True)
     if asks or layout is None:
@@ -113,10 +114,19 @@ def _spec(asked: Run, choices: Choices, layout: Layout, bundle: "Digest", variab
         app_name=choices.text("app_name") or "",
         priority=choices.whole("priority", 0),
         retries=choices.whole("retries", 0),
+        retry_on=choices.texts("retry_on"),
+        lease_seconds=choices.number("lease"),
         time_limit_seconds=choices.number("time_limit"),
         env=variables.env,
         secrets=variables.secrets,
     )
+
+
+def _check_retries(choices: Choices) -> None:
+    """`UsageError` for what means something only to a job that may run again."""
+    for key, name in (("retry_on", "--retry-on"), ("lease", "--lease")):
+        if choices.said(key) and not choices.whole("retries", 0):
+            raise UsageError(f"{name} needs --retries COUNT: without it a job never runs again")
 
 
 def _tell_arguments(screen: Screen, asked: Run) -> None:

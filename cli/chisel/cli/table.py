@@ -35,6 +35,14 @@ RUN_OPTIONS = (
         kind="count", layered=True,
     ),
     Option(
+        ("--retry-on",), "What else lets it run again: exit, exit:75, signal, oom, time_limit, any; again for"
+        " each.", "CAUSE", kind="cause", many=True,
+    ),
+    Option(
+        ("--lease",), "How long its machine may be out of contact before it runs again elsewhere; 10m"
+        " without this.", "TIME", kind="duration", layered=True,
+    ),
+    Option(
         ("--priority",), "Among your own jobs, higher ones start first; 0 without this.", "NUMBER",
         kind="integer", layered=True,
     ),

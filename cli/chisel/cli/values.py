@@ -102,7 +102,19 @@ def text(text: str) -> str:
     raise UsageError(f"{text!r} is not UTF-8 text")
 
 
+def cause(text: str) -> str:
+    """What lets a job run again; the error names those there are."""
+    from chisel_shared.contract.errors import BadRequest
+    from chisel_shared.contract.retries import check_cause
+
+    try:
+        return check_cause(text)
+    except BadRequest as error:
+        raise UsageError(str(error)) from error
+
+
 READERS = {
+    "cause": cause,
     "count": count,
     "duration": duration,
     "gpu": gpu,

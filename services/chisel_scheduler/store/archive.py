@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chisel_scheduler.store.changes import end_of, set_archived, spec_of
@@ -36,7 +36,8 @@ _EXPIRED = """
 select attempts.job_id, attempts.attempt, attempts.agent_id
 from attempts join jobs on jobs.id = attempts.job_id
 where attempts.ended_at is null and attempts.lease_until < $1 and jobs.retries > 0
-order by attempts.lease_until limit $2
+    and attempts.lease <= $2
+order by attempts.lease_until limit $3
 """
 
 _OF_GONE_AGENTS = """
@@ -115,17 +116,18 @@ class Archive:
 
         return await self._database.run(work)
 
-    async def expired(self, *, lease_before: datetime, limit: int) -> Sequence[Overdue]:
-        """Open attempts of jobs that may run again whose lease ran out before then."""
-        return await self._overdue(_EXPIRED, lease_before, limit)
+    async def expired(self, *, lease_before: datetime, longest: timedelta, limit: int) -> Sequence[Overdue]:
+        """Open attempts of jobs that may run again whose lease ran out before then, of leases up to the
+        `longest` that could have been renewed."""
+        return await self._overdue(_EXPIRED, lease_before, longest, limit)
 
     async def gone(self, *, seen_before: datetime, limit: int) -> Sequence[Overdue]:
         """Open attempts of agents not heard of since then."""
         return await self._overdue(_OF_GONE_AGENTS, seen_before, limit)
 
-    async def _overdue(self, sentence: str, before: datetime, limit: int) -> Sequence[Overdue]:
+    async def _overdue(self, sentence: str, *arguments: object) -> Sequence[Overdue]:
         async def work(c: Connection) -> Sequence[Overdue]:
-            rows = await c.fetch(sentence, before, limit)
+            rows = await c.fetch(sentence, *arguments)
             return [
                 Overdue(
                     ref=AttemptRef(job_id=row["job_id"], attempt=row["attempt"]), agent_id=row["agent_id"]

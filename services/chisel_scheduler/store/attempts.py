@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from chisel_scheduler.lifecycle import REACHED, after_loss, steps
+from chisel_scheduler.lifecycle import REACHED, Tries, after_end, after_loss, steps
 from chisel_scheduler.store.agents import lock_agent, open_session, seen
-from chisel_scheduler.store.changes import apply, as_json, set_unreachable, stop_of
+from chisel_scheduler.store.changes import apply, as_json, set_unreachable, spec_of, stop_of
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId, JobId
-from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, JobView, end_event
+from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, JobView
 from chisel_shared.contract.messages import (
     AttemptDone,
     AttemptRef,
@@ -30,8 +30,8 @@ _UNDER_WAY = timedelta(seconds=30)
 repeated claim finds its attempt ended and gets nothing."""
 
 _HELD = """
-select attempts.*, jobs.state, jobs.retries, jobs.runs_lost, jobs.cancel_requested_at, jobs.unreachable,
-    jobs.cancel_signal, jobs.cancel_grace_seconds
+select attempts.*, jobs.state, jobs.cancel_requested_at, jobs.unreachable, jobs.cancel_signal,
+    jobs.cancel_grace_seconds
 from attempts join jobs on jobs.id = attempts.job_id
 where attempts.agent_id = $1 and attempts.ended_at is null
 order by attempts.job_id
@@ -39,15 +39,15 @@ order by attempts.job_id
 
 # The job's row is the one locked: whoever changes a job takes it before the attempt's.
 _ONE = """
-select attempts.*, jobs.state, jobs.retries, jobs.runs_lost, jobs.cancel_requested_at, jobs.unreachable,
-    jobs.cancel_signal, jobs.cancel_grace_seconds
+select attempts.*, jobs.state, jobs.retries, jobs.repeated, jobs.cancel_requested_at, jobs.unreachable,
+    jobs.cancel_signal, jobs.cancel_grace_seconds, jobs.spec
 from jobs join attempts on attempts.job_id = jobs.id
 where attempts.job_id = $1 and attempts.attempt = $2
 for update of jobs
 """
 
 _ADOPT = """
-update attempts set session = $3, lease_until = $4
+update attempts set session = $3, lease_until = $4::timestamptz + lease
 where job_id = $1 and attempt = $2 and ended_at is null
 """
 
@@ -57,7 +57,7 @@ where job_id = $1 and attempt = $2 and started_at is null
 """
 
 _RENEW = """
-update attempts set lease_until = greatest(lease_until, $4)
+update attempts set lease_until = greatest(lease_until, $4::timestamptz + lease)
 where agent_id = $1 and session = $2 and ended_at is null
     and (job_id, attempt) in (select * from unnest($3::text[], $5::int[]))
 """
@@ -96,9 +96,8 @@ class RenewOutcome:
 class Attempts:
     """What agents say about the attempts they hold, each in one transaction."""
 
-    def __init__(self, *, database: Database, lease_seconds: float) -> None:
+    def __init__(self, *, database: Database) -> None:
         self._database = database
-        self._lease = timedelta(seconds=lease_seconds)
 
     async def hello(self, ask: Hello, *, now: datetime) -> HelloOutcome:
         """Begin a session: adopted attempts move to it, open ones of older sessions are lost."""
@@ -117,7 +116,7 @@ class Attempts:
                     continue
                 if held["unreachable"]:
                     changed.append(await set_unreachable(c, job_id, attempt, unreachable=False, now=now))
-                await c.execute(_ADOPT, job_id, attempt, ask.session, now + self._lease)
+                await c.execute(_ADOPT, job_id, attempt, ask.session, now)
                 if (job_id, attempt) in adopted:
                     keep.append(AttemptRef(job_id=job_id, attempt=attempt))
             welcome = Welcome(keep=tuple(keep), archived=await _archived(c, ask.agent_id, ask.finished))
@@ -155,7 +154,7 @@ class Attempts:
             changed += await self._forgotten(c, held, ask, now)
             jobs, attempts = _columns(ask.attempts)
             if jobs:
-                await c.execute(_RENEW, ask.agent_id, ask.session, jobs, now + self._lease, attempts)
+                await c.execute(_RENEW, ask.agent_id, ask.session, jobs, now, attempts)
             renewed, cancel, gone, stops = [], [], [], []
             for ref in ask.attempts:
                 row = held.get((ref.job_id, ref.attempt))
@@ -204,10 +203,20 @@ class Attempts:
             row = _own(ask, row)
             if ask.end.reason in _LOST_REASONS:
                 return await _lose(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
-            *before, last = steps(JobState(row["state"]), end_event(ask.end))
+            outcome = after_end(ask.end, _tries(row))
+            *before, last = steps(JobState(row["state"]), outcome.event)
             for event in before:
                 await _step(c, ask.job_id, ask.attempt, event, now)
-            job = await apply(c, ask.job_id, ask.attempt, last, now=now, end=ask.end)
+            job = await apply(
+                c,
+                ask.job_id,
+                ask.attempt,
+                last,
+                now=now,
+                end=outcome.end,
+                repeated=last is JobEvent.REQUEUE,
+                waiting=outcome.waiting,
+            )
             await _end(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
             return job
 
@@ -278,18 +287,29 @@ async def _lose(
     that speaks, what it reported tells whether user code `ran`."""
     row = await c.fetchrow(_ONE, job_id, attempt)
     ran = ran or row["started_at"] is not None
-    event, job_end = after_loss(
-        end,
-        ran=ran,
-        attempt=attempt,
-        runs_lost=row["runs_lost"] + ran,
-        retries=row["retries"],
-        cancel_requested=row["cancel_requested_at"] is not None,
+    outcome = after_loss(end, _tries(row), ran=ran)
+    job = await apply(
+        c,
+        job_id,
+        attempt,
+        outcome.event,
+        now=now,
+        end=outcome.end,
+        repeated=ran and outcome.event is JobEvent.REQUEUE,
+        waiting=outcome.waiting,
     )
-    waiting = "its agent was lost; it will run again" if event is JobEvent.REQUEUE else ""
-    job = await apply(c, job_id, attempt, event, now=now, end=job_end, run_lost=ran, waiting=waiting)
     await _end(c, job_id, attempt, end, by=by, now=now)
     return job
+
+
+def _tries(row: Any) -> Tries:
+    return Tries(
+        attempt=row["attempt"],
+        repeated=row["repeated"],
+        retries=row["retries"],
+        retry_on=spec_of(row).retry_on,
+        cancel_requested=row["cancel_requested_at"] is not None,
+    )
 
 
 async def _end(c: Connection, job_id: JobId, attempt: int, end: JobEnd, *, by: str, now: datetime) -> None:

@@ -40,7 +40,7 @@ update jobs set
     started_at = case $4 when 'running' then $5 when 'queued' then null else started_at end,
     ended_at = case when $8::json is not null then $5 end,
     ending = $8,
-    runs_lost = runs_lost + $9,
+    repeated = repeated + $9,
     unreachable = false,
     archived = case when $4 = 'assigned' then false else archived end
 where id = $1 and attempt = $2 and state = any($3::text[])
@@ -146,7 +146,7 @@ async def apply(
     now: datetime,
     end: JobEnd | None = None,
     holder: Holder | None = None,
-    run_lost: bool = False,
+    repeated: bool = False,
     waiting: str = "",
 ) -> JobView | None:
     """Let `event` of `attempt` happen to a job, if it is still legal.
@@ -167,7 +167,7 @@ async def apply(
         holder and holder.agent_id,
         holder.name if holder else "",
         as_json(end) if end else None,
-        1 if run_lost else 0,
+        1 if repeated else 0,
     )
     if row is None:
         log.debug("event_came_late", job_id=job_id, attempt=attempt, job_event=event.value)

@@ -51,8 +51,12 @@ cross join lateral (
 
 _OPEN = """
 with opened as (
-    insert into attempts (job_id, attempt, agent_id, session, claim_key, gpu_count, claimed_at, lease_until)
-    values ($1, $2, $3, $4, $5, $6, $7, $8)
+    insert into attempts (job_id, attempt, agent_id, session, claim_key, gpu_count, claimed_at, lease,
+        lease_until)
+    select $1, $2::int, $3, $4, $5, $6::int, $7::timestamptz, own.lease, $7 + own.lease from jobs, lateral (
+        select make_interval(secs => coalesce((jobs.spec ->> 'lease_seconds')::float8, $8::float8)) as lease
+    ) own
+    where jobs.id = $1
 )
 update agents set gpus_held = gpus_held + $6, free_since = $7
 from jobs
@@ -136,7 +140,6 @@ class Claims:
         taken = await apply(c, job_id, attempt, JobEvent.CLAIM, now=now, holder=holder)
         if taken is None:  # cancelled since it was read: the queue has changed, so the agent looks again
             return Answer(claimed=Claimed(None, SHORTEST_WAIT_SECONDS))
-        lease_until = now + timedelta(seconds=self._rules.lease)
         opened = await c.fetchrow(
             _OPEN,
             job_id,
@@ -146,7 +149,7 @@ class Claims:
             ask.key,
             gpu_count,
             now,
-            lease_until,
+            self._rules.lease,
         )
         if opened is None:
             raise RuntimeError(f"placement gave {gpu_count} GPUs to {ask.agent_id}, which has fewer free")
@@ -154,13 +157,14 @@ class Claims:
         return Answer(claimed=Claimed(assignment), overtaken=choice.overtaken, new=True)
 
     def _assignment(self, row: Any, attempt: int, gpu_count: int) -> Assignment:
+        spec = spec_of(row)
         return Assignment(
             job_id=row["id"],
             attempt=attempt,
             project_id=row["project_id"],
-            spec=spec_of(row),
+            spec=spec,
             gpu_count=gpu_count,
-            lease_seconds=self._rules.lease,
+            lease_seconds=spec.lease_seconds or self._rules.lease,
         )
 
 

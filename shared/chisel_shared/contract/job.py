@@ -259,6 +259,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     `requirements` are POSIX paths relative to the bundle's root. `gpu` is a `GPUType` value. `secrets`
     gives variables the names of the project's secrets; their values are never part of a spec.
     `exact_argv` is there when an argument is not UTF-8: the bytes of all, which `argv` then only shows.
+    `retries` more attempts are made after a lost machine and after what `retry_on` names (see `retries.py`);
+    `lease_seconds` is how long the agent of a job with retries may be out of contact first.
     """
 
     app_name: str
@@ -273,6 +275,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     time_limit_seconds: float | None = None
     secrets: dict[str, str] = {}
     exact_argv: tuple[bytes, ...] = ()
+    retry_on: tuple[str, ...] = ()
+    lease_seconds: float | None = None
 
 
 class JobView(msgspec.Struct, frozen=True):
@@ -305,17 +309,3 @@ class JobView(msgspec.Struct, frozen=True):
     since: float = 0.0
     cancelled_by: str = ""
     cancel_reason: str = ""
-
-
-MOST_STARTS_LOST = 10
-"""Attempts of one job that may be lost before user code ran: more are no accident of one machine."""
-
-
-def may_run_again(*, ran: bool, attempt: int, runs_lost: int, retries: int) -> bool:
-    """Whether losing `attempt` puts its job back into the queue.
-
-    An attempt that never ran user code is not counted against `retries`, but there is an end to
-    trying; one that ran, or may have, because its agent fell silent, is repeated only while `retries`
-    allow it. `runs_lost` counts this loss too.
-    """
-    return runs_lost <= retries if ran else attempt - runs_lost < MOST_STARTS_LOST
