@@ -42,6 +42,7 @@ from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.contract.stops import SIGNALS, Stop
+from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log, bound
 from chisel_shared.runtime.streams import Streams
 
@@ -225,6 +226,7 @@ class Attempt:
             await self._files.at_the_end()
             sums = await shipping
             await progress
+            failpoint("done.stored")
             await self._report_end(_job_end(exit_, self._shipping.shipped, sums, self._files))
         await self._clear_away()
 
@@ -258,8 +260,11 @@ class Attempt:
             write_plan(self._folder, plan)
             if entry.assignment.spec.retries > 0 and not (self._folder / "lease").exists():
                 write_lease(self._folder, lease_end(entry.claimed_at, entry.assignment.lease_seconds))
+            failpoint("launch.prepared")
             self._write(phase=Phase.LAUNCHED)
+            failpoint("launch.recorded")
             self._services.launcher.launch(self._folder, secrets)
+            failpoint("launch.launched")
         except Exception as error:
             return failure(error)
         log.info("launched", gpus=entry.gpus)
@@ -345,8 +350,10 @@ class Attempt:
             await self._services.scheduler.done(self.ref, end)
         except Stale as error:
             log.info("end_decided_without_us", error=str(error))
+        failpoint("done.answered")
         log.info("finished", reason=end.reason, exit_code=end.exit_code, signal=end.signal)
         self._write(phase=Phase.FINISHED, finished_at=time.time())
+        failpoint("done.recorded")
         self._release()
 
     async def _vanish(self) -> None:

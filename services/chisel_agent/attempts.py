@@ -17,6 +17,7 @@ from chisel_agent.ports import Ports
 from chisel_agent.slots import NotFree, Slots
 from chisel_shared.contract.ids import is_id
 from chisel_shared.contract.messages import Assignment, AttemptRef
+from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.attempts")
@@ -91,6 +92,7 @@ class Attempts:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             journal.write(folder, entry)
+            failpoint("claim.journaled")
             undo.pop_all()
         log.info("claimed", job_id=ref.job_id, attempt=ref.attempt, gpus=gpus)
         self._begin(folder, entry, None, tasks)
@@ -175,6 +177,7 @@ class Attempts:
         self._archived.discard(ref)
         attempt = self._all.pop(ref, None)
         if attempt is not None and attempt.finished:
+            failpoint("archive.dropping")
             shutil.rmtree(self._folder / journal.folder_name(ref), ignore_errors=True)
 
     async def hand_back(self) -> bool:

@@ -11,6 +11,7 @@ from chisel_agent.slots import Slots
 from chisel_shared.contract.errors import ChiselError, Stale, Unavailable
 from chisel_shared.contract.ids import new_id
 from chisel_shared.contract.messages import Assignment, Claimed
+from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.claims")
@@ -115,6 +116,7 @@ class Claims:
                 return None
             else:
                 if answer.assignment is not None:
+                    failpoint("claim.received")
                     self._accept(answer.assignment, first_sent_at)
                 return answer
 

@@ -22,6 +22,7 @@ from chisel_shared.contract.messages import (
 from chisel_shared.contract.outputs import MAX_TAIL_LINES
 from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.bus import Bus
+from chisel_shared.runtime.failpoints import failpoint
 
 MAX_LISTED = 500
 _MAX_KEY_CHARS = 200
@@ -80,7 +81,9 @@ class JobDesk:
             spec=spec,
             user_name=caller.name,
         )
-        return await ask(self._bus, asked, patience_seconds=patience_seconds)
+        submitted = await ask(self._bus, asked, patience_seconds=patience_seconds)
+        failpoint("submit.answered")
+        return submitted
 
     async def get(self, caller: Principal, job_id: str) -> JobView:
         """A job of the caller's project, by its id or an unambiguous beginning of it."""

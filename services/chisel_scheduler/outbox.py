@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from chisel_scheduler.store import outbox
 from chisel_shared.contract.errors import Unavailable
 from chisel_shared.runtime.db import Connection, Database
+from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import every
 
@@ -79,6 +80,7 @@ class Relay:
             ]
         said = [row_id for task in sending for row_id in task.result()]
         if said:
+            failpoint("outbox.said")
             await outbox.delete(c, said)
         if len(said) < len(rows):
             await asyncio.sleep(_REST_SECONDS)

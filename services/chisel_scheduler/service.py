@@ -24,6 +24,7 @@ from chisel_shared.contract.job import HELD, JobSpec, JobState, JobView, label
 from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.bus import Bus, NatsBus
 from chisel_shared.runtime.db import Database, open_database
+from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import Service, every, serve
 from chisel_shared.runtime.streams import Streams
@@ -127,9 +128,11 @@ class Scheduler(Service):
         gpu = validation.check(ask.spec)
         validation.check_key(ask.idempotency_key)
         answer = await self._jobs.submit(ask, gpu, now=self._clock())
+        failpoint("submit.committed")
         if answer.created:
             self._changed(answer.job)
             await self._bus.publish(m.Wake(pool=self._settings.pool))
+            failpoint("submit.woken")
         return answer
 
     async def on_get(self, ask: m.GetJob) -> JobView:
@@ -142,6 +145,7 @@ class Scheduler(Service):
     async def on_cancel(self, ask: m.CancelJob) -> JobView:
         validation.check_cancel(ask)
         done = await self._jobs.cancel(ask, now=self._clock())
+        failpoint("cancel.committed")
         if done.changed:
             self._changed(done.job)
         if done.job.state in HELD:
@@ -173,6 +177,7 @@ class Scheduler(Service):
 
     async def on_archived(self, ask: m.MarkArchived) -> m.Done:
         if await self._archive.mark(ask.job_id, ask.attempt, now=self._clock()):
+            failpoint("archive.committed")
             self._relay.kick()
         return m.Done()
 
@@ -196,6 +201,8 @@ class Scheduler(Service):
     async def on_claim(self, ask: m.Claim) -> m.Claimed:
         async with self._one_claim:
             answer = await self._claims.claim(ask, now=self._clock())
+        if answer.new:
+            failpoint("claim.committed")
         given = answer.claimed.assignment
         if given is not None and answer.new:
             log.info(
@@ -225,6 +232,7 @@ class Scheduler(Service):
 
     async def on_done(self, ask: m.AttemptDone) -> m.Done:
         job = await self._attempts.done(validation.bounded(ask), now=self._clock())
+        failpoint("done.committed")
         if job is not None:
             self._changed(job)
         return m.Done()

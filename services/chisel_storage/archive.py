@@ -20,6 +20,7 @@ from chisel_shared.contract.ids import AgentId, JobId
 from chisel_shared.contract.job import FINAL, EndReason, JobEnd, JobState
 from chisel_shared.contract.messages import AttemptView, JobChanged, ListUnarchived, MarkArchived
 from chisel_shared.runtime.bus import Bus
+from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.output import STREAMS, Follower
 from chisel_shared.runtime.service import every
@@ -170,9 +171,12 @@ class Archiver:
                 if expected is not None and attempt.end is not None:
                     await self._verify(place, archived, attempt.end)
                 await self._store.record(*place.key, replace(archived, sealed=True))
+                failpoint("archive.sealed")
                 log.info("archived", job_id=place.job_id, attempt=place.attempt, **archived.offsets())
         await self._bus.request(MarkArchived(job_id=place.job_id, attempt=place.attempt))
+        failpoint("archive.marked")
         await self._streams.purge(place.subject())
+        failpoint("archive.purged")
         return True
 
     async def sweep(self) -> None:
@@ -246,7 +250,9 @@ class Archiver:
                 ends[stream] += len(data)
                 last[stream] = mine[-1].sequence
         archived = Archived(stdout=ends["stdout"], stderr=ends["stderr"])
+        failpoint("archive.appended")
         await self._store.record(*place.key, archived)
+        failpoint("archive.recorded")
         for stream, sequence in last.items() if purge else ():
             found = await self._streams.last(place.subject(stream))
             # A stream made anew since we read it numbers from one: our sequence means nothing there.

@@ -81,6 +81,28 @@ class Cluster:
             self._servers[name].start()
         self._down.discard(name)
 
+    def arm(self, name: str, failpoint: str) -> None:
+        """Start a service or an agent anew with a failpoint armed; none with ""."""
+        server = self._servers[name]
+        assert isinstance(server, Server)
+        assert server.env is not None
+        prefix = "agent" if name in self._agents else name
+        server.env = {**server.env, f"CHISEL_{prefix.upper()}_FAILPOINT": failpoint}
+        if name not in self._down:
+            self.stop(name)
+        self.start(name)
+
+    def struck(self, name: str, action: str) -> set[str]:
+        """The failpoints that ever struck in a service with this action."""
+        lines = (self.folder / "logs" / f"{name}.log").read_text().splitlines()
+        found = [json.loads(line) for line in lines if '"event": "failpoint"' in line]
+        return {line["place"] for line in found if line["action"] == action}
+
+    def wait_for_death(self, name: str) -> None:
+        """Return when a process has ended, as a failpoint made it."""
+        self._down.add(name)
+        self.until(lambda: not self._running(name))
+
     def restart(self, name: str) -> None:
         """A clean stop and a start."""
         self.stop(name)
@@ -187,7 +209,7 @@ class Cluster:
 
     def bundle_of(self, app_name: str) -> str:
         """The digest of the bundle that this job was submitted with."""
-        spec = self._fetch("select spec from scheduler.jobs where id = $1", self.job(app_name)["id"])
+        spec = self.fetch("select spec from scheduler.jobs where id = $1", self.job(app_name)["id"])
         return str(json.loads(spec)["bundle"])
 
     def registered_at(self, agent: str) -> float:
@@ -196,9 +218,9 @@ class Cluster:
             select extract(epoch from min(started_at))
             from scheduler.sessions join scheduler.agents on agents.id = agent_id where name = $1
         """
-        return float(self._fetch(query, agent))
+        return float(self.fetch(query, agent))
 
-    def _fetch(self, query: str, argument: str) -> Any:
+    def fetch(self, query: str, *arguments: object) -> Any:
         """The one value of a query: for what the API does not tell."""
 
         async def ask() -> Any:
@@ -206,7 +228,7 @@ class Cluster:
 
             connection = await asyncpg.connect(self.postgres.url())
             try:
-                return await connection.fetchval(query, argument)
+                return await connection.fetchval(query, *arguments)
             finally:
                 await connection.close()
 

@@ -10,6 +10,7 @@ from chisel_shared.contract.errors import Conflict, NotFound, Stale
 from chisel_shared.contract.ids import AgentId, JobId
 from chisel_shared.contract.messages import AttemptRef, AttemptView, GetSecretsOfAttempt, SecretsOfAttempt
 from chisel_shared.runtime.db import Connection, Database
+from chisel_shared.runtime.failpoints import failpoint
 
 MAX_LISTED = 1_000
 
@@ -106,6 +107,7 @@ class Archive:
             if row["archived_at"] is not None:
                 return False
             changed = await set_archived(c, job_id, attempt, now=now)
+            failpoint("archive.noted")
             await c.execute(
                 "update attempts set archived_at = $3 where job_id = $1 and attempt = $2",
                 job_id,

@@ -22,6 +22,7 @@ from chisel_shared.contract.messages import (
     Welcome,
 )
 from chisel_shared.runtime.db import Connection, Database
+from chisel_shared.runtime.failpoints import failpoint
 
 _LOST_REASONS = (EndReason.AGENT_LOST, EndReason.LEASE_EXPIRED)
 
@@ -217,7 +218,9 @@ class Attempts:
                 repeated=last is JobEvent.REQUEUE,
                 waiting=outcome.waiting,
             )
+            failpoint("done.applied")
             await _end(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
+            failpoint("done.ended")
             return job
 
         return await self._database.run(work)

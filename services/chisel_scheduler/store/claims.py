@@ -13,6 +13,7 @@ from chisel_shared.contract.ids import JobId
 from chisel_shared.contract.job import JobEvent
 from chisel_shared.contract.messages import Assignment, Claim, Claimed
 from chisel_shared.runtime.db import Connection, Database
+from chisel_shared.runtime.failpoints import failpoint
 
 _CANDIDATES_PER_SIZE = 16
 """Of each size the first 16 in queue order are weighed. A job beyond them is never first, because
@@ -140,6 +141,7 @@ class Claims:
         taken = await apply(c, job_id, attempt, JobEvent.CLAIM, now=now, holder=holder)
         if taken is None:  # cancelled since it was read: the queue has changed, so the agent looks again
             return Answer(claimed=Claimed(None, SHORTEST_WAIT_SECONDS))
+        failpoint("claim.applied")
         opened = await c.fetchrow(
             _OPEN,
             job_id,
@@ -153,6 +155,7 @@ class Claims:
         )
         if opened is None:
             raise RuntimeError(f"placement gave {gpu_count} GPUs to {ask.agent_id}, which has fewer free")
+        failpoint("claim.opened")
         assignment = self._assignment(opened, taken.attempt, gpu_count)
         return Answer(claimed=Claimed(assignment), overtaken=choice.overtaken, new=True)
 

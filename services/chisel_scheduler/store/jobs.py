@@ -25,6 +25,7 @@ from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, Jo
 from chisel_shared.contract.messages import CancelJob, GetJob, SubmitJob, Submitted
 from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.db import Connection, Database
+from chisel_shared.runtime.failpoints import failpoint
 
 MAX_LISTED = 500
 MAX_LISTING_BYTES = 512 * 1024
@@ -85,6 +86,7 @@ class Jobs:
             )
             if row is None:
                 return Submitted(job=await self._earlier(c, ask), created=False)
+            failpoint("submit.inserted")
             best = await best_place(c, self._pool, gpu.model, gpu.count)
             if best is None or best.gpus_total < gpu.count:
                 refusal = no_such_gpus(gpu.model, gpu.count, await places(c, self._pool))

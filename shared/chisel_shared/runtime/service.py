@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chisel_shared.runtime import failpoints
 from chisel_shared.runtime.logs import Log, configure
 from chisel_shared.runtime.settings import ServiceSettings
 
@@ -113,6 +114,7 @@ def serve(name: str, settings_type: type[S], build: Build[S]) -> None:
             sys.stderr.write(f"chisel {name}: {variable.upper()}: {problem['msg']}\n")
         sys.exit(2)
     configure(name, settings.log_level)
+    failpoints.arm(settings.failpoint)
     try:
         asyncio.run(_run(settings, build))
     except Exception:

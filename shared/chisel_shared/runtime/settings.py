@@ -1,7 +1,9 @@
 """Settings every service has. A service's own class says its prefix: `CHISEL_<SERVICE>_*`."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chisel_shared.runtime import failpoints
 
 
 class ServiceSettings(BaseSettings):
@@ -10,8 +12,16 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     log_level: str = "info"
+    failpoint: str = ""
+    """For tests: where and how the service is to break, as `submit.committed:kill`."""
     drain_seconds: float = Field(default=5.0, gt=0)
     """How long a stop waits for what is in flight."""
+
+    @field_validator("failpoint")
+    @classmethod
+    def _known_action(cls, text: str) -> str:
+        failpoints.parse(text)
+        return text
 
     @property
     def stop_seconds(self) -> float:
