@@ -1,4 +1,4 @@
-"""`python -m tests.bench [A A4 B C1 C2 D E F G] [--repeats N] [--json FILE]`"""
+"""`python -m tests.bench [A A4 B C1 C2 D E F G S] [--repeats N] [--json FILE]`"""
 
 import argparse
 import json
@@ -9,7 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import a_hello, b_throughput, c1_stream, c2_latency, d_upload, e_idle, f_start, g_cancel
+from tests.bench import (
+    a_hello,
+    b_throughput,
+    c1_stream,
+    c2_latency,
+    d_upload,
+    e_idle,
+    f_start,
+    g_cancel,
+    s_scale,
+)
 from tests.bench.figures import Figure, table
 from tests.bench.stack import Stack, private_stack
 
@@ -23,6 +33,7 @@ MEASURES: dict[str, Callable[[Stack, int], list[Figure]]] = {
     "D": d_upload.measure,
     "E": e_idle.measure,
     "B": b_throughput.measure,
+    "S": s_scale.measure,
 }
 """In the order they run: those that leave much behind come last."""
 
