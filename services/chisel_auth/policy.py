@@ -12,7 +12,7 @@ USER_ACTIONS = (
     "secrets:read",
     "secrets:write",
 )
-ADMIN_ACTIONS = ("accounts:admin",)
+ADMIN_ACTIONS = ("accounts:admin", "agents:admin")
 """A user's that is an admin, besides those of every user."""
 AGENT_ACTIONS = ("agent:work",)
 

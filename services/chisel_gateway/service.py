@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from aiohttp import WSCloseCode, web
 
 from chisel_gateway.accounts import AccountDoor
+from chisel_gateway.agents import AgentDoor
 from chisel_gateway.api import Api
 from chisel_gateway.app import application
 from chisel_gateway.feed import Feed
@@ -45,7 +46,8 @@ class Gateway(Service):
         peers = Peers(proxies=settings.proxies, public_url=settings.public_url)
         accounts = AccountDoor(bus=bus, peers=peers)
         pages = Pages(bus=bus, forms=Forms(public_url=settings.public_url), peers=peers)
-        table = (*routes(self._api), *accounts.routes(), *pages.routes())
+        agents = AgentDoor(bus=bus)
+        table = (*routes(self._api), *accounts.routes(), *agents.routes(), *pages.routes())
         description = document(table, version=_version())
         self._bus = bus
         self._settings = settings

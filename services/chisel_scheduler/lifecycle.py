@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from chisel_shared.contract.job import (
     TRANSITIONS,
     EndReason,
@@ -50,6 +52,8 @@ class Tries:
     retries: int
     retry_on: tuple[str, ...] = ()
     cancel_requested: bool = False
+    evicted: int = 0
+    """Earlier attempts that ended because their agent was drained: no failures, so they are not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,5 +82,17 @@ def after_end(end: JobEnd, tries: Tries) -> Outcome:
     return Outcome(event=end_event(end), end=end)
 
 
+def after_drain(end: JobEnd, tries: Tries, *, ran: bool, drained: str) -> Outcome:
+    """What it does to a job that an attempt was ended because its agent is drained, as `drained` says.
+
+    It runs elsewhere if user code never ran, or while it may be repeated at all. That is not counted as one
+    of its retries, which are for failures: whoever upgrades ten machines would use them up.
+    """
+    if not ran or tries.repeated < tries.retries:
+        return Outcome(event=JobEvent.REQUEUE, waiting=f"{drained}; it will run again")
+    return Outcome(event=JobEvent.CANCEL, end=msgspec.structs.replace(end, reason=EndReason.DRAIN))
+
+
 def _again(tries: Tries, *, ran: bool) -> bool:
-    return may_run_again(ran=ran, attempt=tries.attempt, repeated=tries.repeated + ran, retries=tries.retries)
+    attempt, repeated = tries.attempt - tries.evicted, tries.repeated + ran
+    return may_run_again(ran=ran, attempt=attempt, repeated=repeated, retries=tries.retries)

@@ -8,6 +8,7 @@ from chisel_scheduler.settings import SchedulerSettings
 from chisel_scheduler.store.agents import Agents
 from chisel_scheduler.store.archive import Archive, Overdue
 from chisel_scheduler.store.attempts import Attempts
+from chisel_scheduler.store.cordons import Cordons
 from chisel_scheduler.store.jobs import Jobs
 from chisel_shared.contract.errors import Unavailable
 from chisel_shared.contract.job import EndReason, JobView
@@ -35,12 +36,14 @@ class Reaper:
         agents: Agents,
         attempts: Attempts,
         archive: Archive,
+        cordons: Cordons,
         said: Callable[[JobView], None],
+        evicted: Callable[[JobView], None],
     ) -> None:
-        """`said` hears of every job the reaper changed."""
+        """`said` hears of every job the reaper changed, `evicted` of those that a drain ends."""
         self._settings, self._bus, self._database = settings, bus, database
         self._jobs, self._agents, self._attempts, self._archive = jobs, agents, attempts, archive
-        self._said = said
+        self._cordons, self._said, self._evicted = cordons, said, evicted
         self._health = Health(longest_pause=timedelta(seconds=3 * settings.reap_seconds + 10))
 
     async def run_once(self, now: datetime) -> None:
@@ -56,6 +59,7 @@ class Reaper:
         await self._note_silence(now)
         await self._expire_leases(now)
         await self._declare_gone(now)
+        await self._end_drains(now)
         for pool in await self._jobs.pools_with_queue():
             await self._bus.publish(Wake(pool=pool))
 
@@ -86,6 +90,13 @@ class Reaper:
             return
         for overdue in await self._archive.gone(seen_before=before, limit=_AT_ONCE):
             await self._lose(overdue, EndReason.AGENT_LOST, now, expired_before=None)
+
+    async def _end_drains(self, now: datetime) -> None:
+        for agent_id in await self._cordons.due(now):
+            jobs = await self._cordons.evict(agent_id, now=now)
+            log.info("drain_deadline_over", agent_id=agent_id, jobs=len(jobs))
+            for job in jobs:
+                self._evicted(job)
 
     async def _lose(
         self, overdue: Overdue, reason: EndReason, now: datetime, *, expired_before: datetime | None

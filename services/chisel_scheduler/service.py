@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chisel_scheduler import validation
+from chisel_scheduler.cordon_desk import CordonDesk
 from chisel_scheduler.lifecycle import REACHED
 from chisel_scheduler.outbox import Relay
 from chisel_scheduler.reaper import Reaper
@@ -16,6 +17,7 @@ from chisel_scheduler.store.agents import Agents
 from chisel_scheduler.store.archive import Archive
 from chisel_scheduler.store.attempts import Attempts
 from chisel_scheduler.store.claims import ClaimRules, Claims
+from chisel_scheduler.store.cordons import Cordons
 from chisel_scheduler.store.jobs import Jobs
 from chisel_scheduler.store.queue import Queue
 from chisel_shared.contract import messages as m
@@ -52,6 +54,8 @@ class Scheduler(Service):
         self._agents = Agents(database=database)
         self._attempts = Attempts(database=database)
         self._archive = Archive(database=database)
+        cordons = Cordons(database=database)
+        self._cordon_desk = CordonDesk(cordons=cordons, bus=bus, clock=clock)
         rules = ClaimRules(
             lease=settings.lease_seconds,
             attentive=settings.renew_seconds + 2.0,
@@ -70,7 +74,9 @@ class Scheduler(Service):
             agents=self._agents,
             attempts=self._attempts,
             archive=self._archive,
+            cordons=cordons,
             said=self._changed,
+            evicted=self._evicted,
         )
         self._tasks: asyncio.TaskGroup | None = None
         self._subscriptions: list[Any] = []
@@ -115,6 +121,7 @@ class Scheduler(Service):
             (m.AttemptDone, self.on_done),
         ]
         self._subscriptions = [await self._bus.serve(request, handler) for request, handler in handlers]
+        self._subscriptions += await self._cordon_desk.serve()
         while True:
             try:
                 await self._bus.flush()
@@ -225,9 +232,15 @@ class Scheduler(Service):
         return progressed
 
     async def on_renew(self, ask: m.Renew) -> m.Renewed:
+        ask = validation.legible(ask)
         outcome = await self._attempts.renew(ask, now=self._clock())
         for job in outcome.changed:
             self._changed(job)
+        if outcome.quarantine_changed:
+            say = log.warning if ask.gpus_quarantined else log.info
+            say("agent_quarantine", agent_id=ask.agent_id, gpus=ask.gpus_quarantined, reason=ask.quarantine)
+            # There may be more room now, and its agent asked before this was known.
+            self._in_background(self._bus.publish(m.Wake(pool=self._settings.pool)), "wake")
         return outcome.renewed
 
     async def on_done(self, ask: m.AttemptDone) -> m.Done:
@@ -253,6 +266,11 @@ class Scheduler(Service):
         )
         if job.state is JobState.QUEUED and job.attempt > 0:
             self._in_background(self._bus.publish(m.Wake(pool=self._settings.pool)), "wake")
+
+    def _evicted(self, job: JobView) -> None:
+        """A drain ends an attempt of this job."""
+        self._changed(job)
+        self._in_background(self._cancel_at_agent(job, Stop()), f"evict {job.id}")
 
     async def _cancel_at_agent(self, job: JobView, stop: Stop) -> None:
         assert job.agent_id is not None

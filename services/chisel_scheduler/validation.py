@@ -11,7 +11,7 @@ from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.gpus import GPUType, counts
 from chisel_shared.contract.ids import is_digest, is_id
 from chisel_shared.contract.job import JobSpec
-from chisel_shared.contract.messages import AttemptDone, CancelJob, Hello
+from chisel_shared.contract.messages import AttemptDone, CancelJob, DrainAgent, Hello, Renew
 from chisel_shared.contract.retries import MAX_CAUSES, MAX_LEASE_SECONDS, MIN_LEASE_SECONDS, check_cause
 from chisel_shared.contract.stops import MAX_REASON_CHARS, check_stop
 from chisel_shared.contract.variables import MAX_ENV_BYTES, MAX_SECRETS, check_name, check_secret, check_value
@@ -25,6 +25,8 @@ MAX_TIME_LIMIT_SECONDS = 366 * 86_400.0
 MAX_AGENT_NAME_CHARS = 64
 MAX_AGENT_GPUS = 1_024
 MAX_DETAIL_CHARS = 8_192
+MAX_QUARANTINE_CHARS = 200
+MAX_DEADLINE_SECONDS = 366 * 86_400.0
 
 
 def check(spec: JobSpec) -> GPUType:
@@ -70,8 +72,21 @@ def check_key(key: str) -> None:
 def check_cancel(ask: CancelJob) -> None:
     """How a job is to end, and why, as people will read it."""
     check_stop(ask.stop)
-    if len(ask.reason) > MAX_REASON_CHARS or not (ask.reason.isprintable() or not ask.reason):
+    check_reason(ask.reason)
+
+
+def check_reason(reason: str) -> None:
+    """Why somebody does something, as other people will read it; it may be empty."""
+    if len(reason) > MAX_REASON_CHARS or not (reason.isprintable() or not reason):
         raise BadRequest(f"the reason may have {MAX_REASON_CHARS} printable characters")
+
+
+def check_drain(ask: DrainAgent) -> None:
+    """Why an agent is emptied and by when."""
+    check_reason(ask.reason)
+    seconds = ask.deadline_seconds
+    if seconds is not None and not (math.isfinite(seconds) and 0 <= seconds <= MAX_DEADLINE_SECONDS):
+        raise BadRequest(f"deadline_seconds must be between 0 and {MAX_DEADLINE_SECONDS:.0f}")
 
 
 def _gpu(value: str) -> GPUType:
@@ -146,3 +161,9 @@ def bounded(done: AttemptDone) -> AttemptDone:
     """The same, with no more detail than every view of the job can carry; its end tells most."""
     detail = done.end.detail[-MAX_DETAIL_CHARS:]
     return msgspec.structs.replace(done, end=msgspec.structs.replace(done.end, detail=detail))
+
+
+def legible(renew: Renew) -> Renew:
+    """The same, with a sentence about quarantined GPUs that a table can show."""
+    said = "".join(char if char.isprintable() else " " for char in renew.quarantine)
+    return msgspec.structs.replace(renew, quarantine=said[:MAX_QUARANTINE_CHARS])

@@ -16,7 +16,10 @@ from chisel_shared.contract.messages import (
     AgentView,
     Authorize,
     CancelJob,
+    Cordon,
+    CordonAgent,
     Done,
+    DrainAgent,
     GetIdentity,
     GetJob,
     GetSpec,
@@ -34,6 +37,7 @@ from chisel_shared.contract.messages import (
     RevokeOwnKey,
     SubmitJob,
     Submitted,
+    UncordonAgent,
     Why,
     WhyJob,
 )
@@ -43,7 +47,11 @@ from tests.support.storage import PROJECT, FakeAttempts
 
 USER_ACTIONS = ("jobs:submit", "jobs:read", "jobs:cancel", "traces:read", "agents:read")
 USER, STRANGER, AGENT, OTHER_AGENT, READER = "user-key", "other-key", "agent-key", "agent-2-key", "reader-key"
+ADMIN = "admin-key"
 PRINCIPALS = {
+    ADMIN: Principal(
+        kind="user", id="user-9", name="Zoe", project_id=PROJECT, scopes=(*USER_ACTIONS, "agents:admin")
+    ),
     USER: Principal(kind="user", id="user-1", name="Ada", project_id=PROJECT, scopes=USER_ACTIONS),
     READER: Principal(kind="user", id="user-3", name="Eve", project_id=PROJECT, scopes=("jobs:read",)),
     STRANGER: Principal(
@@ -64,6 +72,13 @@ class Backend(FakeAttempts):
         self.projects: dict[JobId, ProjectId] = {}
         self.asked: list[str] = []
         self.cancels: list[CancelJob] = []
+        self.agents = [
+            AgentView(
+                id=AgentId("agent-1"), name="a/1 ü", pool="default", gpu_model="A100-80GB",
+                gpus_total=8, gpus_free=4, state="online", last_seen=1.0, jobs=2,
+            )
+        ]  # fmt: skip
+        self.wishes: list[CordonAgent | DrainAgent | UncordonAgent] = []
         self._keys: dict[str, tuple[JobId, JobSpec]] = {}
         self._versions = itertools.count(2)
 
@@ -81,6 +96,9 @@ class Backend(FakeAttempts):
         await bus.serve(GetSpec, self._spec)
         await bus.serve(ListAgents, self._agents)
         await bus.serve(ListGpus, self._gpus)
+        await bus.serve(CordonAgent, self._cordon)
+        await bus.serve(DrainAgent, self._drain)
+        await bus.serve(UncordonAgent, self._uncordon)
 
     async def change(self, job_id: JobId, **fields: Any) -> JobView:
         """What the scheduler does when a job changed: commit, then say so."""
@@ -204,11 +222,25 @@ class Backend(FakeAttempts):
         return Gpus(kinds=(kind,))
 
     async def _agents(self, ask: ListAgents) -> Agents:
-        return Agents(
-            agents=(
-                AgentView(
-                    id=AgentId("agent-1"), name="a1", pool="default", gpu_model="A100-80GB",
-                    gpus_total=8, gpus_free=4, state="online", last_seen=1.0,
-                ),
-            )
-        )  # fmt: skip
+        return Agents(agents=tuple(self.agents))
+
+    async def _cordon(self, ask: CordonAgent) -> AgentView:
+        return self._wished(ask, "cordoned", Cordon(by=ask.requested_by, since=2.0, reason=ask.reason))
+
+    async def _drain(self, ask: DrainAgent) -> AgentView:
+        deadline = None if ask.deadline_seconds is None else 2.0 + ask.deadline_seconds
+        cordon = Cordon(by=ask.requested_by, since=2.0, reason=ask.reason, drain=True, deadline=deadline)
+        return self._wished(ask, "draining", cordon)
+
+    async def _uncordon(self, ask: UncordonAgent) -> AgentView:
+        return self._wished(ask, "online", None)
+
+    def _wished(
+        self, ask: CordonAgent | DrainAgent | UncordonAgent, state: str, cordon: Cordon | None
+    ) -> AgentView:
+        for number, agent in enumerate(self.agents):
+            if ask.agent in (agent.id, agent.name):
+                self.wishes.append(ask)
+                self.agents[number] = msgspec.structs.replace(agent, state=state, cordon=cordon)
+                return self.agents[number]
+        raise NotFound(f"there is no agent {ask.agent!r}")

@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from chisel_gateway.accounts import AccountDoor
+from chisel_gateway.agents import AgentDoor
 from chisel_gateway.api import Api
 from chisel_gateway.routes import Route, routes
 from chisel_gateway.service import Gateway
@@ -23,7 +24,7 @@ from chisel_shared.contract.ids import Digest, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobSpec, JobState, JobView
 from chisel_shared.contract.messages import Outputs, TraceView
 from chisel_storage.blobs import pack_key
-from tests.gateway.backend import AGENT, OTHER_AGENT, PRINCIPALS, STRANGER, USER, Backend
+from tests.gateway.backend import ADMIN, AGENT, OTHER_AGENT, PRINCIPALS, STRANGER, USER, Backend
 from tests.gateway.conftest import Http
 from tests.support.packs import bundle, sha256
 from tests.support.storage import PROJECT, RunningStorage
@@ -38,7 +39,8 @@ SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bund
 
 
 def table() -> tuple[Route, ...]:
-    return (*routes(Api.__new__(Api)), *AccountDoor.__new__(AccountDoor).routes())
+    doors = (AccountDoor.__new__(AccountDoor), AgentDoor.__new__(AgentDoor))
+    return (*routes(Api.__new__(Api)), *(route for door in doors for route in door.routes()))
 
 
 def concrete(path: str) -> str:
@@ -51,6 +53,7 @@ def concrete(path: str) -> str:
         "kind": "trace",
         "stream": "stdout",
         "user": "bob",
+        "agent": "agent-1",
     }
     return re.sub(r"\{(\w+)\}", lambda m: values[m[1]], path)
 
@@ -67,10 +70,10 @@ async def asked(http: aiohttp.ClientSession, method: str, path: str, **options: 
         return answer.status, json.loads(body) if body.startswith((b"{", b"[")) else body
 
 
-KEYS = (None, "wrong-key", "x" * 600, "schlüssel", USER, AGENT)
+KEYS = (None, "wrong-key", "x" * 600, "schlüssel", USER, AGENT, ADMIN)
 
 
-@pytest.mark.parametrize("key", KEYS, ids=["none", "wrong", "long", "not ascii", "user", "agent"])
+@pytest.mark.parametrize("key", KEYS, ids=["none", "wrong", "long", "not ascii", "user", "agent", "admin"])
 async def test_every_route_asks_who_is_calling(http: Http, backend: Backend, key: str | None) -> None:
     """Whatever else a request lacks: the caller is looked at first, and alike everywhere."""
     session = http(key)

@@ -8,16 +8,20 @@ from chisel_scheduler.store.agents import Agents
 from chisel_scheduler.store.archive import Archive
 from chisel_scheduler.store.attempts import Attempts, HelloOutcome
 from chisel_scheduler.store.claims import Answer, ClaimRules, Claims
+from chisel_scheduler.store.cordons import Cordons
 from chisel_scheduler.store.jobs import Jobs
 from chisel_scheduler.validation import check
 from chisel_shared.contract.ids import AgentId, Digest, JobId, ProjectId, SessionId, UserId
 from chisel_shared.contract.job import EndReason, JobEnd, JobSpec, JobState, JobView
 from chisel_shared.contract.messages import (
+    AgentView,
     Assignment,
     AttemptDone,
     AttemptRef,
     CancelJob,
     Claim,
+    CordonAgent,
+    DrainAgent,
     GetJob,
     Hello,
     Progress,
@@ -26,6 +30,7 @@ from chisel_shared.contract.messages import (
     Renewed,
     SubmitJob,
     Submitted,
+    UncordonAgent,
 )
 from chisel_shared.runtime.db import Connection, Database
 
@@ -90,6 +95,7 @@ class Desk:
         self.agents = Agents(database=database)
         self.attempts = Attempts(database=database)
         self.archive = Archive(database=database)
+        self.cordons = Cordons(database=database)
         rules = ClaimRules(lease=LEASE_SECONDS, attentive=7.0, patience=1.0)
         self.claims = Claims(database=database, rules=rules)
 
@@ -153,6 +159,8 @@ class Desk:
         session: str = "s1",
         finished: tuple[AttemptRef, ...] = (),
         draining: bool = False,
+        gpus_quarantined: int = 0,
+        quarantine: str = "",
     ) -> Renewed:
         ask = Renew(
             agent_id=AgentId(agent),
@@ -160,8 +168,30 @@ class Desk:
             attempts=attempts,
             finished=finished,
             draining=draining,
+            gpus_quarantined=gpus_quarantined,
+            quarantine=quarantine,
         )
         return (await self.attempts.renew(ask, now=self.now)).renewed
+
+    async def cordon(self, agent: str = "a1", reason: str = "", *, by: str = "Ada") -> AgentView:
+        ask = CordonAgent(agent=agent, requested_by=by, reason=reason)
+        return await self.cordons.cordon(ask, now=self.now)
+
+    async def drain(
+        self, agent: str = "a1", reason: str = "", *, seconds: float | None = None, by: str = "Ada"
+    ) -> AgentView:
+        ask = DrainAgent(agent=agent, requested_by=by, reason=reason, deadline_seconds=seconds)
+        return await self.cordons.drain(ask, now=self.now)
+
+    async def uncordon(self, agent: str = "a1") -> AgentView:
+        return await self.cordons.uncordon(UncordonAgent(agent=agent, requested_by="Ada"), now=self.now)
+
+    async def evict(self, agent: str = "a1") -> list[JobView]:
+        """What the reaper does to an agent whose drain is over its deadline."""
+        return await self.cordons.evict(AgentId(agent), now=self.now)
+
+    async def agent(self, agent: str = "a1") -> AgentView:
+        return next(one for one in await self.agents.listing() if one.id == agent)
 
     async def lose(self, attempt: AttemptRef, agent: str = "a1") -> JobView | None:
         """What the reaper does to an attempt whose agent is declared gone."""

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from chisel_scheduler import validation
-from chisel_scheduler.explain import MOST_COUNTED, Place, no_such_gpus, why_waiting
+from chisel_scheduler.explain import MOST_COUNTED, Place, agent_state, no_such_gpus, why_waiting
 from chisel_scheduler.health import Health
-from chisel_scheduler.lifecycle import Tries, after_end, after_loss, steps, target
+from chisel_scheduler.lifecycle import Tries, after_drain, after_end, after_loss, steps, target
 from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.gpus import GPUType
 from chisel_shared.contract.ids import AgentId, SessionId
@@ -24,7 +24,7 @@ from chisel_shared.contract.job import (
     advance,
     end_event,
 )
-from chisel_shared.contract.messages import AttemptDone
+from chisel_shared.contract.messages import AttemptDone, DrainAgent, Renew
 from tests.scheduler.actors import START, hello_of, spec
 
 LOST = JobEnd(reason=EndReason.AGENT_LOST)
@@ -111,11 +111,73 @@ def test_what_an_end_does(
     assert outcome.end == (None if event is JobEvent.REQUEUE else end)
 
 
+DRAINED = JobEnd(reason=EndReason.USER, exit_code=1, stdout_bytes=7)
+
+
+@pytest.mark.parametrize(
+    ("ran", "repeated", "retries", "event"),
+    [
+        (False, 0, 0, JobEvent.REQUEUE),
+        (False, 3, 2, JobEvent.REQUEUE),
+        (True, 0, 0, JobEvent.CANCEL),
+        (True, 0, 1, JobEvent.REQUEUE),
+        (True, 1, 1, JobEvent.CANCEL),
+        (True, 1, 2, JobEvent.REQUEUE),
+    ],
+)
+def test_what_a_drain_does(ran: bool, repeated: int, retries: int, event: JobEvent) -> None:
+    tries = Tries(attempt=1 + repeated, repeated=repeated, retries=retries)
+    outcome = after_drain(DRAINED, tries, ran=ran, drained="box is drained")
+    assert outcome.event is event
+    if event is JobEvent.REQUEUE:
+        assert (outcome.end, outcome.waiting) == (None, "box is drained; it will run again")
+    else:
+        assert outcome.end == JobEnd(reason=EndReason.DRAIN, exit_code=1, stdout_bytes=7)
+
+
+def test_drains_are_not_counted_as_lost_starts() -> None:
+    tries = Tries(attempt=12, repeated=0, retries=0)
+    assert after_loss(LOST, tries, ran=False).event is JobEvent.LOSE
+    drained = Tries(attempt=12, repeated=0, retries=0, evicted=11)
+    assert after_loss(LOST, drained, ran=False).event is JobEvent.REQUEUE
+
+
 # Sentences
 
 
-def place(name: str, total: int, free: int = 0, *, model: str = "A100-80GB", state: str = "online") -> Place:
-    return Place(name=name, gpu_model=model, gpus_total=total, gpus_free=free, state=state)
+def place(
+    name: str, total: int, free: int = 0, *, model: str = "A100-80GB", state: str = "online",
+    by: str = "", reason: str = "", quarantined: int = 0,
+) -> Place:  # fmt: skip
+    return Place(
+        name=name,
+        gpu_model=model,
+        gpus_total=total,
+        gpus_free=free,
+        state=state,
+        gpus_quarantined=quarantined,
+        by=by,
+        reason=reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("heard", "stopping", "cordoned", "drain", "held", "word"),
+    [
+        ("online", False, False, False, 3, "online"),
+        ("online", True, False, False, 0, "stopping"),
+        ("online", False, True, False, 3, "cordoned"),
+        ("online", True, True, False, 3, "cordoned"),
+        ("online", False, True, True, 3, "draining"),
+        ("online", True, True, True, 0, "drained"),
+        ("unreachable", False, True, True, 3, "unreachable"),
+        ("offline", True, True, True, 0, "offline"),
+    ],
+)
+def test_how_an_agent_stands(
+    heard: str, stopping: bool, cordoned: bool, drain: bool, held: int, word: str
+) -> None:
+    assert agent_state(heard, stopping=stopping, cordoned=cordoned, drain=drain, gpus_held=held) == word
 
 
 @pytest.mark.parametrize(
@@ -143,8 +205,16 @@ def test_why_a_job_can_never_run(agents: list[Place], expected: str | None) -> N
         (4, 2, place("a", 8, 3),
          "2 jobs ahead; no agent with 4 free A100-80GB GPUs; 3 of 8 are free on a"),
         (2, 0, place("a", 2, 1), "no agent with 2 free A100-80GB GPUs; 1 of 2 is free on a"),
-        (1, 0, place("a", 8, 8, state="draining"),
-         "no agent with 1 free A100-80GB GPU; a, which has 8, is draining"),
+        (1, 0, place("a", 8, 8, state="stopping"),
+         "no agent with 1 free A100-80GB GPU; a, which has 8, is stopping"),
+        (1, 0, place("a", 8, 8, state="cordoned", by="Ada", reason="new driver"),
+         "no agent with 1 free A100-80GB GPU; a, which has 8, is cordoned by Ada: new driver"),
+        (1, 0, place("a", 8, 8, state="drained", by="Ada"),
+         "no agent with 1 free A100-80GB GPU; a, which has 8, is drained by Ada"),
+        (1, 0, place("a", 8, 8, state="offline", by="Ada", reason="new driver"),
+         "no agent with 1 free A100-80GB GPU; a, which has 8, is offline"),
+        (8, 0, place("a", 8, 6, quarantined=2),
+         "no agent with 8 free A100-80GB GPUs; 6 of 8 are free on a, 2 quarantined"),
         (8, 0, place("a", 4, 4), "no agent has 8 A100-80GB GPUs any more"),
         (8, 0, None, "no agent has 8 A100-80GB GPUs any more"),
     ],
@@ -256,6 +326,25 @@ def test_an_ends_detail_is_bounded_and_keeps_its_last_lines() -> None:
     detail = validation.bounded(done).end.detail
     assert len(detail) == validation.MAX_DETAIL_CHARS
     assert detail.endswith("the point")
+
+
+@pytest.mark.parametrize("change", [{"reason": "x" * 201}, {"reason": "a\nb"}, {"deadline_seconds": -1.0},
+     {"deadline_seconds": float("inf")}, {"deadline_seconds": float("nan")}])  # fmt: skip
+def test_bad_drains(change: dict[str, Any]) -> None:
+    good = DrainAgent(agent="a", requested_by="Ada", reason="new driver", deadline_seconds=0.0)
+    validation.check_drain(good)
+    with pytest.raises(BadRequest):
+        validation.check_drain(msgspec.structs.replace(good, **change))
+
+
+def test_what_an_agent_says_of_its_quarantine_fits_a_line() -> None:
+    said = Renew(
+        agent_id=AgentId("a"), session=SessionId("s"), attempts=(), gpus_quarantined=1,
+        quarantine="job 3k9x\nhangs \x1b[31m" + "x" * 300,
+    )  # fmt: skip
+    legible = validation.legible(said).quarantine
+    assert legible.startswith("job 3k9x hangs  [31mx")
+    assert len(legible) == validation.MAX_QUARANTINE_CHARS
 
 
 # Health

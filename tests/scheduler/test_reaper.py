@@ -42,6 +42,7 @@ class Rounds:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.line, self.changed = desk, Line(), list[JobView]()
+        self.evicted: list[JobView] = []
         settings = SchedulerSettings(nats_url="-", database_url="-", gone_seconds=1_200)
         self.reaper = Reaper(
             settings=settings,
@@ -51,7 +52,9 @@ class Rounds:
             agents=desk.agents,
             attempts=desk.attempts,
             archive=desk.archive,
+            cordons=desk.cordons,
             said=self.changed.append,
+            evicted=self.evicted.append,
         )
 
     async def last(self, seconds: float, *, heard: bool = False) -> list[JobView]:
@@ -107,7 +110,7 @@ async def test_a_silent_agent_is_offline_in_the_end(rounds: Rounds, desk: Desk) 
 
 async def test_an_agent_that_drained_and_left_is_offline_at_once(rounds: Rounds, desk: Desk) -> None:
     await desk.renew(draining=True)
-    assert await states(desk) == {"a1": "draining"}
+    assert await states(desk) == {"a1": "stopping"}
     await rounds.last(30)
     assert await states(desk) == {"a1": "offline"}
     await desk.hello(hello_of(session="s2"))
@@ -236,3 +239,36 @@ async def test_an_agent_silent_for_a_month_is_forgotten(rounds: Rounds, desk: De
     await desk.lose(attempt)
     await rounds.last(30)
     assert await states(desk) == {}
+
+
+async def test_a_drain_over_its_deadline_ends_what_runs_once(rounds: Rounds, desk: Desk) -> None:
+    attempt = await desk.bring_to(JobState.RUNNING)
+    await desk.drain(seconds=60)
+    await rounds.last(50, heard=True)
+    assert rounds.evicted == []
+    await rounds.last(30, heard=True)
+    assert [job.id for job in rounds.evicted] == [attempt.job_id]
+    assert (await desk.renew(attempt)).cancel == (attempt,)
+
+
+async def test_a_deadline_that_passed_while_no_scheduler_was_there_is_made_up_for(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    attempt = await desk.bring_to(JobState.RUNNING)
+    await desk.drain(seconds=60)
+    desk.pass_time(3_600)
+    later = Rounds(desk)
+    await later.reaper.run_once(desk.now)
+    assert [job.id for job in later.evicted] == [attempt.job_id]
+    await desk.check_laws()
+
+
+async def test_a_cordoned_agent_is_not_forgotten(rounds: Rounds, desk: Desk) -> None:
+    await desk.hello(hello_of("a2"))
+    await desk.cordon("a2")
+    desk.pass_time(40 * 86_400)
+    for _ in range(3):
+        await rounds.last(30, heard=True)
+    assert set(await states(desk)) == {"a1", "a2"}
+    await desk.uncordon("a2")
+    await rounds.last(30, heard=True)
+    assert set(await states(desk)) == {"a1"}

@@ -103,6 +103,7 @@ ENDS = [
     (JobEnd(reason=EndReason.OUTPUT_LIMIT), E.FAIL, 125, "output_limit"),
     (JobEnd(reason=EndReason.DISK), E.FAIL, 125, "disk"),
     (JobEnd(reason=EndReason.USER), E.CANCEL, 130, "user"),
+    (JobEnd(reason=EndReason.DRAIN), E.CANCEL, 125, "drain"),
     (JobEnd(reason=EndReason.LEASE_EXPIRED), E.LOSE, 125, "lease_expired"),
     (JobEnd(reason=EndReason.AGENT_LOST), E.LOSE, 125, "agent_lost"),
 ]

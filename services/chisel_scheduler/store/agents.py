@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from chisel_scheduler.explain import Place
+from chisel_scheduler.explain import Place, agent_state
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId, SessionId
-from chisel_shared.contract.messages import AgentView, Hello
+from chisel_shared.contract.messages import AgentView, Cordon, Hello, Renew
 from chisel_shared.runtime.db import Connection, Database
 
 _MOST_LISTED = 1_000
@@ -28,20 +28,29 @@ where id = $1 and session = $2
 returning *
 """
 
-# The one that could start the job soonest: online and large enough, then large enough, then emptiest.
+_QUARANTINE = """
+update agents set gpus_quarantined = $2, quarantine = $3,
+    free_since = case when $2 < gpus_quarantined then $4 else free_since end
+where id = $1
+"""
+
+# The one that could start the job soonest: large enough and taking jobs, then large enough, then emptiest.
 _BEST = """
-select name, gpu_model, gpus_total, gpus_free,
-    case when state = 'online' and draining then 'draining' else state end as state
-from agents where pool = $1 and gpu_model = $2
-order by (gpus_total >= $3 and state = 'online' and not draining) desc, gpus_total >= $3 desc,
-    gpus_free desc, last_seen desc
+select * from agents where pool = $1 and gpu_model = $2
+order by (gpus_total >= $3 and takes_jobs) desc, gpus_total >= $3 desc, gpus_free desc, last_seen desc
 limit 1
 """
 
-# The largest of each model and state is all a sentence needs.
+# The largest of each model is all a sentence needs.
 _PLACES = """
-select distinct on (gpu_model) name, gpu_model, gpus_total, gpus_free, state
-from agents where pool = $1 order by gpu_model, gpus_total desc
+select distinct on (gpu_model) * from agents where pool = $1 order by gpu_model, gpus_total desc
+"""
+
+_LISTING = """
+select agents.*, (
+    select count(*)::int from attempts where agent_id = agents.id and ended_at is null
+) as jobs
+from agents
 """
 
 _UNREACHABLE = """
@@ -54,7 +63,8 @@ update agents set state = 'offline'
 where state = 'unreachable' and (last_seen < $1 or (draining and gpus_held = 0))
 """
 
-_FORGET = "delete from agents where last_seen < $1 and gpus_held = 0"
+# A machine that is away for repair for longer still comes back cordoned.
+_FORGET = "delete from agents where last_seen < $1 and gpus_held = 0 and cordoned_at is null"
 
 _SILENT_WITH_JOBS = """
 select distinct agents.id from agents
@@ -109,15 +119,29 @@ async def open_session(c: Connection, hello: Hello, *, now: datetime) -> None:
     )
 
 
+async def note_quarantine(c: Connection, row: Any, ask: Renew, *, now: datetime) -> bool:
+    """Keep what the agent of `row`, which is locked, says about its quarantined GPUs; whether it is new."""
+    told = (min(max(ask.gpus_quarantined, 0), row["gpus_total"]), ask.quarantine)
+    if told == (row["gpus_quarantined"], row["quarantine"]):
+        return False
+    await c.execute(_QUARANTINE, row["id"], *told, now)
+    return True
+
+
+async def view_of(c: Connection, agent_id: AgentId) -> AgentView:
+    """A known agent as users see it."""
+    return _view(await c.fetchrow(f"{_LISTING} where id = $1", agent_id))
+
+
 async def best_place(c: Connection, pool: str, gpu_model: str, gpu_count: int) -> Place | None:
     """The agent of that model nearest to starting a job of that size; None when there is none."""
     row = await c.fetchrow(_BEST, pool, gpu_model, gpu_count)
-    return Place(**row) if row else None
+    return _place(row) if row else None
 
 
 async def places(c: Connection, pool: str) -> Sequence[Place]:
     """The largest agent of each model."""
-    return [Place(**row) for row in await c.fetch(_PLACES, pool)]
+    return [_place(row) for row in await c.fetch(_PLACES, pool)]
 
 
 class Agents:
@@ -130,20 +154,8 @@ class Agents:
         """Every known agent by name."""
 
         async def work(c: Connection) -> tuple[AgentView, ...]:
-            rows = await c.fetch("select * from agents order by name, id limit $1", _MOST_LISTED)
-            return tuple(
-                AgentView(
-                    id=row["id"],
-                    name=row["name"],
-                    pool=row["pool"],
-                    gpu_model=row["gpu_model"],
-                    gpus_total=row["gpus_total"],
-                    gpus_free=row["gpus_free"],
-                    state="draining" if row["draining"] and row["state"] == "online" else row["state"],
-                    last_seen=row["last_seen"].timestamp(),
-                )
-                for row in rows
-            )
+            rows = await c.fetch(f"{_LISTING} order by name, id limit $1", _MOST_LISTED)
+            return tuple(_view(row) for row in rows)
 
         return await self._database.run(work)
 
@@ -166,3 +178,54 @@ class Agents:
             return [row["id"] for row in await c.fetch(_SILENT_WITH_JOBS)]
 
         return await self._database.run(work)
+
+
+def _state(row: Any) -> str:
+    return agent_state(
+        row["state"],
+        stopping=row["draining"],
+        cordoned=row["cordoned_at"] is not None,
+        drain=row["drain"],
+        gpus_held=row["gpus_held"],
+    )
+
+
+def _place(row: Any) -> Place:
+    return Place(
+        name=row["name"],
+        gpu_model=row["gpu_model"],
+        gpus_total=row["gpus_total"],
+        gpus_free=row["gpus_free"],
+        state=_state(row),
+        gpus_quarantined=row["gpus_quarantined"],
+        by=row["cordoned_by"],
+        reason=row["cordon_reason"],
+    )
+
+
+def _view(row: Any) -> AgentView:
+    return AgentView(
+        id=row["id"],
+        name=row["name"],
+        pool=row["pool"],
+        gpu_model=row["gpu_model"],
+        gpus_total=row["gpus_total"],
+        gpus_free=row["gpus_free"],
+        state=_state(row),
+        last_seen=row["last_seen"].timestamp(),
+        jobs=row["jobs"],
+        gpus_quarantined=row["gpus_quarantined"],
+        quarantine=row["quarantine"],
+        cordon=_cordon(row) if row["cordoned_at"] is not None else None,
+    )
+
+
+def _cordon(row: Any) -> Cordon:
+    deadline = row["drain_deadline"]
+    return Cordon(
+        by=row["cordoned_by"],
+        since=row["cordoned_at"].timestamp(),
+        reason=row["cordon_reason"],
+        drain=row["drain"],
+        deadline=deadline.timestamp() if deadline is not None else None,
+    )

@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from chisel_scheduler.lifecycle import REACHED, Tries, after_end, after_loss, steps
-from chisel_scheduler.store.agents import lock_agent, open_session, seen
-from chisel_scheduler.store.changes import apply, as_json, set_unreachable, spec_of, stop_of
+import msgspec
+
+from chisel_scheduler.explain import cordon_clause
+from chisel_scheduler.lifecycle import REACHED, Outcome, Tries, after_drain, after_end, after_loss, steps
+from chisel_scheduler.store.agents import lock_agent, note_quarantine, open_session, seen
+from chisel_scheduler.store.changes import (
+    apply,
+    as_json,
+    note_cancel,
+    set_unreachable,
+    spec_of,
+    stop_of,
+)
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, JobView
@@ -41,7 +51,10 @@ order by attempts.job_id
 # The job's row is the one locked: whoever changes a job takes it before the attempt's.
 _ONE = """
 select attempts.*, jobs.state, jobs.retries, jobs.repeated, jobs.cancel_requested_at, jobs.unreachable,
-    jobs.cancel_signal, jobs.cancel_grace_seconds, jobs.spec
+    jobs.cancel_signal, jobs.cancel_grace_seconds, jobs.spec, jobs.agent_name, (
+        select count(*) from attempts before
+        where before.job_id = jobs.id and before.attempt < attempts.attempt and before.evicted_at is not null
+    ) as evictions
 from jobs join attempts on attempts.job_id = jobs.id
 where attempts.job_id = $1 and attempts.attempt = $2
 for update of jobs
@@ -92,6 +105,7 @@ class RenewOutcome:
     renewed: Renewed
     changed: tuple[JobView, ...]
     """The jobs whose agent is heard again."""
+    quarantine_changed: bool = False
 
 
 class Attempts:
@@ -133,7 +147,7 @@ class Attempts:
             job = None
             for event in steps(JobState(row["state"]), REACHED[ask.state]):
                 job = await _step(c, ask.job_id, ask.attempt, event, now)
-            cancelled = row["cancel_requested_at"] is not None
+            cancelled = _is_to_end(row)
             return Progressed(cancel_requested=cancelled, stop=stop_of(row)), job
 
         return await self._database.run(work)
@@ -142,7 +156,8 @@ class Attempts:
         """Prolong the leases of what the agent holds; say what it must end and what is archived."""
 
         async def work(c: Connection) -> RenewOutcome:
-            await seen(c, ask.agent_id, ask.session, now=now, draining=ask.draining)
+            agent = await seen(c, ask.agent_id, ask.session, now=now, draining=ask.draining)
+            quarantine_changed = await note_quarantine(c, agent, ask, now=now)
             held = {
                 (row["job_id"], row["attempt"]): row
                 for row in await c.fetch(_HELD, ask.agent_id)
@@ -161,7 +176,7 @@ class Attempts:
                 row = held.get((ref.job_id, ref.attempt))
                 if row is None:
                     gone.append(ref)
-                elif row["cancel_requested_at"] is not None:
+                elif _is_to_end(row):
                     cancel.append(ref)
                     stops.append(stop_of(row))
                 else:
@@ -173,7 +188,11 @@ class Attempts:
                 archived=await _archived(c, ask.agent_id, ask.finished),
                 stops=tuple(stops),
             )
-            return RenewOutcome(renewed=answer, changed=tuple(job for job in changed if job))
+            return RenewOutcome(
+                renewed=answer,
+                changed=tuple(job for job in changed if job),
+                quarantine_changed=quarantine_changed,
+            )
 
         return await self._database.run(work)
 
@@ -204,7 +223,10 @@ class Attempts:
             row = _own(ask, row)
             if ask.end.reason in _LOST_REASONS:
                 return await _lose(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
-            outcome = after_end(ask.end, _tries(row))
+            drained = _is_evicted(row) and ask.end.reason is EndReason.USER
+            outcome = _drained(row, ask.end) if drained else after_end(ask.end, _tries(row))
+            if drained and outcome.end is not None:
+                await note_cancel(c, ask.job_id, by=row["evicted_by"], reason=row["evict_reason"])
             *before, last = steps(JobState(row["state"]), outcome.event)
             for event in before:
                 await _step(c, ask.job_id, ask.attempt, event, now)
@@ -215,11 +237,12 @@ class Attempts:
                 last,
                 now=now,
                 end=outcome.end,
-                repeated=last is JobEvent.REQUEUE,
+                repeated=last is JobEvent.REQUEUE and not drained,
                 waiting=outcome.waiting,
             )
             failpoint("done.applied")
-            await _end(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
+            end = msgspec.structs.replace(ask.end, reason=EndReason.DRAIN) if drained else ask.end
+            await _end(c, ask.job_id, ask.attempt, end, by="agent", now=now)
             failpoint("done.ended")
             return job
 
@@ -277,6 +300,21 @@ def _own(ask: Progress | AttemptDone, row: Any | None) -> Any:
     return row
 
 
+def _is_evicted(row: Any) -> bool:
+    """Whether it ends because its agent is drained; a user's wish comes first."""
+    return row["evicted_at"] is not None and row["cancel_requested_at"] is None
+
+
+def _is_to_end(row: Any) -> bool:
+    return row["evicted_at"] is not None or row["cancel_requested_at"] is not None
+
+
+def _drained(row: Any, end: JobEnd) -> Outcome:
+    """What the end of an attempt whose agent is drained does to its job."""
+    drained = f"{row['agent_name']} {cordon_clause('drained', row['evicted_by'], row['evict_reason'])}"
+    return after_drain(end, _tries(row), ran=row["started_at"] is not None, drained=drained)
+
+
 async def _step(c: Connection, job_id: JobId, attempt: int, event: JobEvent, now: datetime) -> JobView | None:
     if event is JobEvent.START:
         await c.execute(_STARTED, job_id, attempt, now)
@@ -312,6 +350,7 @@ def _tries(row: Any) -> Tries:
         retries=row["retries"],
         retry_on=spec_of(row).retry_on,
         cancel_requested=row["cancel_requested_at"] is not None,
+        evicted=row["evictions"],
     )
 
 

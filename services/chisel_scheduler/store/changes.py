@@ -61,6 +61,17 @@ _NOTE_CANCEL = """
 update jobs set cancel_requested_by = $2, cancel_reason = $3 where id = $1
 """
 
+_EVICT = """
+with told as (
+    update attempts set evicted_at = $3, evicted_by = $4, evict_reason = $5
+    where job_id = $1 and attempt = $2 and ended_at is null and evicted_at is null
+    returning job_id
+)
+update jobs set version = version + 1
+from told where jobs.id = told.job_id and jobs.attempt = $2
+returning jobs.*
+"""
+
 _SET_UNREACHABLE = """
 update jobs set version = version + 1, unreachable = $3
 where id = $1 and attempt = $2 and ended_at is null and unreachable <> $3
@@ -182,9 +193,18 @@ async def request_cancel(c: Connection, job_id: JobId, ask: CancelJob, *, now: d
     return await say(c, row, "cancel_requested", now=now, detail=ask.requested_by) if row else None
 
 
-async def note_cancel(c: Connection, job_id: JobId, ask: CancelJob) -> None:
-    """Note who ends a queued job, before the change that ends it."""
-    await c.execute(_NOTE_CANCEL, job_id, ask.requested_by, ask.reason)
+async def note_cancel(c: Connection, job_id: JobId, *, by: str, reason: str) -> None:
+    """Note who ends a job and why, before the change that ends it."""
+    await c.execute(_NOTE_CANCEL, job_id, by, reason)
+
+
+async def evict(
+    c: Connection, job_id: JobId, attempt: int, *, by: str, reason: str, now: datetime
+) -> JobView | None:
+    """Note that an attempt is to end because its agent is drained; None when it has ended or is known. The
+    job's row is locked. What it means for the job is decided when it has ended."""
+    row = await c.fetchrow(_EVICT, job_id, attempt, now, by, reason)
+    return await say(c, row, "evict", now=now, detail=by) if row else None
 
 
 async def set_unreachable(

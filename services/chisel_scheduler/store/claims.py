@@ -44,7 +44,7 @@ _NEIGHBOURS = f"""
 select agent.* from generate_series(1, $3::int - 1) as hole(gpus)
 cross join lateral (
     select id, gpus_free, free_since from agents
-    where state = 'online' and not draining and pool = $1 and gpu_model = $2
+    where takes_jobs and pool = $1 and gpu_model = $2
         and gpus_free = hole.gpus and last_seen > $4
     order by free_since desc limit {_NEIGHBOURS_PER_HOLE}
 ) agent
@@ -61,7 +61,7 @@ with opened as (
 )
 update agents set gpus_held = gpus_held + $6, free_since = $7
 from jobs
-where agents.id = $3 and gpus_held + $6 <= gpus_total and jobs.id = $1
+where agents.id = $3 and gpus_held + gpus_quarantined + $6 <= gpus_total and jobs.id = $1
 returning jobs.id, jobs.project_id, jobs.spec
 """
 
@@ -100,7 +100,7 @@ class Claims:
                 assignment = self._assignment(earlier, earlier["attempt"], earlier["gpu_count"])
                 return Answer(claimed=Claimed(assignment if earlier["ended_at"] is None else None))
             free = min(ask.gpus_free, agent["gpus_free"])
-            if free <= 0 or agent["draining"]:
+            if free <= 0 or not agent["takes_jobs"]:
                 return Answer(claimed=Claimed(None))
             await c.execute(_LOCK_POOL, agent["pool"])
             choice, attempt = await self._choose(c, agent, free, now)

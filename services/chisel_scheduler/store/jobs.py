@@ -139,7 +139,7 @@ class Jobs:
             found = await find(c, ask.project_id, ask.job_id, asked_by=ask.asked_by)
             row = await c.fetchrow("select * from jobs where id = $1 for update", found["id"])
             if row["state"] == JobState.QUEUED:
-                await note_cancel(c, row["id"], ask)
+                await note_cancel(c, row["id"], by=ask.requested_by, reason=ask.reason)
                 end = JobEnd(reason=EndReason.USER)
                 job = await apply(c, row["id"], row["attempt"], JobEvent.CANCEL, now=now, end=end)
                 return Cancelled(job=job or view(row), changed=job is not None, stop=ask.stop)

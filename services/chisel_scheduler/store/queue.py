@@ -53,18 +53,19 @@ order by attempts.claimed_at limit {_MOST_NEIGHBOURS}
 
 _KINDS = """
 select gpu_model as model,
-    coalesce(sum(gpus_total) filter (where usable), 0)::int as total,
-    coalesce(sum(gpus_free) filter (where usable), 0)::int as free,
-    coalesce(max(gpus_free) filter (where usable), 0)::int as largest_free,
-    coalesce(max(gpus_total) filter (where usable), 0)::int as largest,
-    count(*) filter (where usable)::int as agents,
-    coalesce(sum(gpus_total) filter (where not usable and state <> 'offline'), 0)::int as away,
+    coalesce(sum(gpus_total) filter (where takes_jobs), 0)::int as total,
+    coalesce(sum(gpus_free) filter (where takes_jobs), 0)::int as free,
+    coalesce(max(gpus_free) filter (where takes_jobs), 0)::int as largest_free,
+    coalesce(max(gpus_total) filter (where takes_jobs), 0)::int as largest,
+    count(*) filter (where takes_jobs)::int as agents,
+    coalesce(sum(gpus_total) filter (where not takes_jobs and state <> 'offline'), 0)::int as away,
+    coalesce(sum(gpus_quarantined) filter (where takes_jobs), 0)::int as quarantined,
     (
         select count(*) from jobs
         where jobs.state = 'queued' and jobs.pool = $1 and jobs.gpu_model = known.gpu_model
     )::int as queued
-from (select *, state = 'online' and not draining as usable from agents where pool = $1) known
-where gpus_total > 0
+from agents known
+where pool = $1 and gpus_total > 0
 group by gpu_model order by gpu_model
 """
 

@@ -140,6 +140,8 @@ class EndReason(StrEnum):
     """The agent's disk was full."""
     USER = "user"
     """Somebody cancelled it."""
+    DRAIN = "drain"
+    """The operator emptied the agent it ran on, and the job was not to be run again."""
     LEASE_EXPIRED = "lease_expired"
     """The agent lost contact for longer than the lease of a job that may be run again."""
     AGENT_LOST = "agent_lost"
@@ -173,6 +175,7 @@ _END_EVENTS = {
     EndReason.DISK: JobEvent.FAIL,
     EndReason.TIME_LIMIT: JobEvent.TIME_OUT,
     EndReason.USER: JobEvent.CANCEL,
+    EndReason.DRAIN: JobEvent.CANCEL,
     EndReason.LEASE_EXPIRED: JobEvent.LOSE,
     EndReason.AGENT_LOST: JobEvent.LOSE,
 }
@@ -195,6 +198,7 @@ SENTENCES = {
     EndReason.OUTPUT_LIMIT: "it printed more than a job may",
     EndReason.DISK: "the agent's disk is full",
     EndReason.USER: "it was cancelled",
+    EndReason.DRAIN: "its agent was drained",
     EndReason.LEASE_EXPIRED: "its agent was out of contact for longer than its lease",
     EndReason.AGENT_LOST: "its agent is gone",
 }
@@ -217,7 +221,7 @@ EXIT_STATUSES = (
     (
         str(OWN_FAILURE),
         "Chisel failed before the script had a status of its own: no backend, no key, no such job,"
-        " requirements that cannot be installed, a full disk, an agent that is gone",
+        " requirements that cannot be installed, a full disk, an agent that is gone or was drained",
     ),
     ("2", "the command line makes no sense, or the script is not where it should be"),
     ("130, 143", "Ctrl-C or SIGTERM ended the command"),

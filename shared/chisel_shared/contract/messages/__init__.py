@@ -59,11 +59,15 @@ from chisel_shared.contract.messages.auth import RequireSecrets as RequireSecret
 from chisel_shared.contract.messages.auth import Secrets as Secrets
 from chisel_shared.contract.messages.auth import SecretView as SecretView
 from chisel_shared.contract.messages.auth import SetSecret as SetSecret
+from chisel_shared.contract.messages.cordon import CordonAgent as CordonAgent
+from chisel_shared.contract.messages.cordon import DrainAgent as DrainAgent
+from chisel_shared.contract.messages.cordon import UncordonAgent as UncordonAgent
 from chisel_shared.contract.messages.jobs import Agents as Agents
 from chisel_shared.contract.messages.jobs import AgentView as AgentView
 from chisel_shared.contract.messages.jobs import Attempts as Attempts
 from chisel_shared.contract.messages.jobs import AttemptView as AttemptView
 from chisel_shared.contract.messages.jobs import CancelJob as CancelJob
+from chisel_shared.contract.messages.jobs import Cordon as Cordon
 from chisel_shared.contract.messages.jobs import GetAttempt as GetAttempt
 from chisel_shared.contract.messages.jobs import GetJob as GetJob
 from chisel_shared.contract.messages.jobs import GetSecretsOfAttempt as GetSecretsOfAttempt

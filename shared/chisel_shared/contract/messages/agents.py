@@ -99,8 +99,9 @@ class Renewed(msgspec.Struct, frozen=True):
 @said_on("rpc.sched.{agent_id}.renew")
 class Renew(Request[Renewed], frozen=True):
     """The heartbeat. `attempts` are held; attempts of `cancel` in the answer are renewed too.
-    `finished` asks which ended attempts storage has taken over. `gpus_quarantined` of the agent's GPUs
-    are given to nobody for now, because of what `quarantine` says in a sentence."""
+    `finished` asks which ended attempts storage has taken over. `gpus_quarantined` of the agent's GPUs,
+    besides those that `attempts` hold, are given to nobody for now, because of what `quarantine` says in a
+    sentence. `draining`: the agent is about to stop and takes nothing new."""
 
     agent_id: AgentId
     session: SessionId

@@ -63,8 +63,22 @@ class CancelJob(Request[JobView], frozen=True):
     reason: str = ""
 
 
+class Cordon(msgspec.Struct, frozen=True):
+    """What an operator said about an agent: it is given nothing new. With `drain` it is also to become
+    empty; what still runs at `deadline` is ended then, without one nothing is."""
+
+    by: str
+    since: float
+    reason: str = ""
+    drain: bool = False
+    deadline: float | None = None
+
+
 class AgentView(msgspec.Struct, frozen=True):
-    """An agent as users see it. `state`: `online`, `unreachable`, `draining`, `offline`."""
+    """An agent as users see it. Only one that is `online` is given jobs; the other values of `state` are
+    `cordoned`, `draining` and `drained` (by an operator: see `cordon`), `stopping` (by itself),
+    `unreachable` and `offline`. `jobs` run on it. `gpus_quarantined` of its GPUs are given to nobody, for
+    what `quarantine` says."""
 
     id: AgentId
     name: str
@@ -74,6 +88,10 @@ class AgentView(msgspec.Struct, frozen=True):
     gpus_free: int
     state: str
     last_seen: float
+    jobs: int = 0
+    gpus_quarantined: int = 0
+    quarantine: str = ""
+    cordon: Cordon | None = None
 
 
 class Agents(msgspec.Struct, frozen=True):

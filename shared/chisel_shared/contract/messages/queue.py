@@ -54,9 +54,10 @@ class GetSpec(Request[JobSpec], frozen=True):
 
 
 class GpuKind(msgspec.Struct, frozen=True):
-    """All GPUs of one model. `total` and `free` count what can be used: GPUs of agents that are online
-    and not draining. `away` are those of the others. `largest_free` is the largest number that one
-    machine has free: the largest job that would start now. `queued` jobs wait for this model."""
+    """All GPUs of one model. `total` and `free` count those of agents that take jobs; of `total`,
+    `quarantined` are given to nobody for now. `away` are those of agents that are cordoned, stopping or out
+    of contact. `largest_free` is the largest number that one machine has free: the largest job that would
+    start now. `queued` jobs wait for this model."""
 
     model: str
     total: int
@@ -66,6 +67,7 @@ class GpuKind(msgspec.Struct, frozen=True):
     agents: int
     away: int = 0
     queued: int = 0
+    quarantined: int = 0
 
 
 class Gpus(msgspec.Struct, frozen=True):
