@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
+from typing import TypeVar
 
 from chisel.address import Unreachable, dial, lost, parse
 from chisel_shared.contract.errors import (
@@ -26,6 +27,8 @@ RETRY_SECONDS = 10.0
 """For how long a question is repeated while a part of the backend restarts."""
 
 UPLOAD_TRIES = 5
+T = TypeVar("T")
+
 _PIECE_BYTES = 1 << 18
 _MAX_ANSWER_BYTES = 64 << 20
 
@@ -199,6 +202,16 @@ def error_of(status: int, body: bytes) -> ChiselError:
     return InternalError(
         f"the backend gave an answer that is not Chisel's (HTTP {status}): is the URL right?"
     )
+
+
+def decoded(answer: bytes, kind: type[T]) -> T:
+    """An answer of the backend as a `kind`; `InternalError` when it is none."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.MsgspecError as error:
+        raise InternalError(f"the backend's answer is not Chisel's ({error}): is the URL right?") from error
 
 
 def _why(error: Exception) -> str:

@@ -364,9 +364,6 @@ T = TypeVar("T")
 
 
 def _decoded(answer: bytes, kind: type[T]) -> T:
-    import msgspec
+    from chisel.api import decoded
 
-    try:
-        return msgspec.json.decode(answer, type=kind)
-    except msgspec.MsgspecError as error:
-        raise InternalError(f"the backend's answer is not Chisel's ({error}): is the URL right?") from error
+    return decoded(answer, kind)

@@ -28,6 +28,7 @@ from chisel_shared.contract.messages import (
     TraceView,
     Why,
 )
+from tests.cli.fleet import FleetDesk
 from tests.cli.script import Script
 from tests.cli.stored import Stored, drop, refusal
 
@@ -47,6 +48,7 @@ class Gateway:
         self.wishes: list[object] = []
         self.why = Why(job=None)  # type: ignore[arg-type]  # the view is put in when it is asked for
         self.gpus: tuple[GpuKind, ...] = ()
+        self.fleet = FleetDesk(self._denied)
         self.connections = 0
         self.requests: list[str] = []
         self.view: JobView | None = None
@@ -71,6 +73,7 @@ class Gateway:
         app.router.add_get("/api/v1/jobs/{id}/files/{digest}", self.get_file)
         app.router.add_get("/api/v1/jobs/{id}/traces", self.list_traces)
         app.router.add_get("/api/v1/jobs/{id}/traces/{name}", self.get_trace)
+        self.fleet.add_to(app)
         return app
 
     def change(self, **changes: object) -> JobView:

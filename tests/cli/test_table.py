@@ -29,6 +29,10 @@ LINES = [
     "up --foreground",
     "down",
     "status --json",
+    "admin agents ls --json",
+    "admin agents cordon gpu-01 --reason odd",
+    "admin agents drain gpu-01 --deadline 30m --wait",
+    "admin agents uncordon gpu-01",
 ]
 
 DOUBTFUL = [

@@ -178,6 +178,8 @@ def test_gpus_by_kind(gateway: Gateway, chisel: Command) -> None:
     _, row = chisel("gpus").stdout.decode().splitlines()
     assert row.split() == ["A100-80GB", "12", "(+2", "away)", "5", "4", "2", "1"]
     assert json.loads(chisel("gpus", "--json").stdout)[0]["largest_free"] == 4
+    gateway.gpus = (msgspec.structs.replace(kind, quarantined=1),)
+    assert "12 (+2 away, 1 quarantined)" in chisel("gpus").stdout.decode()
 
 
 def test_logs_from_where_they_are_wanted(gateway: Gateway, chisel: Command) -> None:

@@ -40,6 +40,27 @@ def test_every_end_is_worded_and_every_end_not_of_the_script_says_what_to_do(rea
 
 
 @pytest.mark.parametrize(
+    ("facts", "first"),
+    [
+        (
+            {"cancelled_by": "ada", "cancel_reason": "new driver", "agent_name": "gpu-01"},
+            "job abc cancelled: ada drained gpu-01: new driver",
+        ),
+        ({"cancelled_by": "ada", "agent_name": "gpu-01"}, "job abc cancelled: ada drained gpu-01"),
+        ({}, "job abc cancelled: its agent was drained"),
+    ],
+)
+def test_a_job_that_a_drain_ended_says_who_and_why_and_what_to_do(
+    facts: dict[str, object], first: str
+) -> None:
+    end = JobEnd(reason=EndReason.DRAIN)
+    assert wording.ending(job(JobState.CANCELLED, end=end, **facts)).splitlines() == [
+        first,
+        "  your script did nothing wrong; run it again: chisel rerun abc",
+    ]
+
+
+@pytest.mark.parametrize(
     ("count", "said"),
     [(1, "exit 0 · 1 trace: chisel trace ls abc"), (3, "exit 0 · 3 traces: chisel trace ls abc")],
 )

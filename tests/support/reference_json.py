@@ -6,7 +6,7 @@ import msgspec
 
 from chisel.cli.table import COMMANDS, GROUPS, PYTHON, Option
 from chisel_shared.contract.job import JobEnd, JobView
-from chisel_shared.contract.messages import GpuKind, Neighbour, SecretView, TraceView, Why
+from chisel_shared.contract.messages import AgentView, Cordon, GpuKind, Neighbour, SecretView, TraceView, Why
 
 SHAPES: dict[str, str] = {
     "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`; with `--preview`"
@@ -32,10 +32,16 @@ SHAPES: dict[str, str] = {
     "admin init": "`url`, the address to open once",
     "admin users add": "`name`, `url` and `expires_in`, in seconds",
     "admin users ls": "a list of users, each with `name`, `project`, `is_admin`, `state` and `keys`",
+    "admin agents ls": "a list of `AgentView`",
+    "admin agents cordon": "the `AgentView`, as it is then",
+    "admin agents drain": "the `AgentView`, as it is then, with `--wait` when nothing runs on it any more",
+    "admin agents uncordon": "the `AgentView`, as it is then",
 }
 """What each command prints."""
 
-_STRUCTS: tuple[type[msgspec.Struct], ...] = (JobView, JobEnd, Why, Neighbour, GpuKind, TraceView, SecretView)
+_STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    JobView, JobEnd, Why, Neighbour, GpuKind, TraceView, SecretView, AgentView, Cordon,
+)  # fmt: skip
 
 
 def commands_with_json() -> set[str]:

@@ -1,29 +1,24 @@
 """`chisel admin`: the first account, and everybody else's."""
 
-from typing import TYPE_CHECKING
-
 from chisel import settings
-from chisel.cli import wording
+from chisel.cli import backend, wording
 from chisel.cli.render import Screen
 from chisel_shared.contract.errors import ChiselError, Conflict, NotFound
-
-if TYPE_CHECKING:
-    from chisel.api import Api
 
 
 def init(url: str | None, token_file: str | None, json: bool) -> int:
     """Print the address where the first admin opens an account; the token in it works once."""
     screen = Screen()
     if token_file is None:
-        backend = settings.local_backend()
-        if backend is None:
+        local = settings.local_backend()
+        if local is None:
             raise NotFound(
                 "no backend runs on this machine: `chisel up` starts one; for another, name the file of"
                 " its setting CHISEL_AUTH_ADMIN_TOKEN_FILE: chisel admin init URL --token-file FILE"
             )
-        if url and not settings.same_backend(settings.checked_url(url), backend.url):
+        if url and not settings.same_backend(settings.checked_url(url), local.url):
             raise NotFound(f"{url} is not on this machine: --token-file FILE is needed")
-        address, token_file = backend.url, settings.local_admin_token_file()
+        address, token_file = local.url, settings.local_admin_token_file()
     else:
         address = settings.checked_url(url) if url else settings.backend(screen.say).url
     try:
@@ -52,7 +47,7 @@ def add(name: str, admin: bool, project: str | None, json: bool) -> int:
 
     screen = Screen()
     wish = {"name": name, "project": project or "", "is_admin": admin}
-    with _api(screen) as api:
+    with backend.api(screen) as api:
         made = loads(api.post_bytes("/api/v1/users", dumps(wish).encode()))
     if json:
         screen.result(dumps(made, indent=2))
@@ -67,7 +62,7 @@ def ls(json: bool) -> int:
     from json import dumps, loads
 
     screen = Screen()
-    with _api(screen) as api:
+    with backend.api(screen) as api:
         users = loads(api.get_bytes("/api/v1/users"))["users"]
     if json:
         screen.result(dumps(users, indent=2))
@@ -84,7 +79,7 @@ def rm(names: tuple[str, ...]) -> int:
     from urllib.parse import quote
 
     screen, status = Screen(), 0
-    with _api(screen) as api:
+    with backend.api(screen) as api:
         for name in names:
             try:
                 api.delete_bytes(f"/api/v1/users/{quote(name, safe='')}")
@@ -93,11 +88,3 @@ def rm(names: tuple[str, ...]) -> int:
                 screen.error(f"{name}: {error}")
                 status = error.exit_code
     return status
-
-
-def _api(screen: Screen) -> "Api":
-    from chisel import auth
-    from chisel.api import Api
-
-    backend = settings.backend(screen.say)
-    return Api(url=backend.url, key=auth.authenticate(backend.url))

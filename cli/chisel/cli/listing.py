@@ -70,8 +70,10 @@ def gpus(kinds: Sequence["GpuKind"], *, width: int) -> str:
     """The table of `chisel gpus`."""
     rows = [("GPUS", "TOTAL", "FREE", "FREE ON ONE MACHINE", "MACHINES", "JOBS WAITING")]
     for kind in kinds:
-        away = f" (+{kind.away} away)" if kind.away else ""
-        counts = (f"{kind.total}{away}", str(kind.free), str(kind.largest_free))
+        beside = [f"+{kind.away} away"] if kind.away else []
+        beside += [f"{kind.quarantined} quarantined"] if kind.quarantined else []
+        told = f" ({', '.join(beside)})" if beside else ""
+        counts = (f"{kind.total}{told}", str(kind.free), str(kind.largest_free))
         rows.append((kind.model, *counts, str(kind.agents), str(kind.queued)))
     return fitted(rows, width)
 

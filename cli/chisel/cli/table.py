@@ -1,5 +1,6 @@
 """Every command, once: the quick parser, the help screens and the suggestions read this table."""
 
+from chisel.cli.agents_table import AGENTS_COMMANDS
 from chisel.cli.entry import Argument as Argument
 from chisel.cli.entry import Command as Command
 from chisel.cli.entry import Option as Option
@@ -365,6 +366,7 @@ GROUPS = {
     "trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS),
     "admin": ("For those who run a backend.", ADMIN_COMMANDS),
     "admin users": ("Accounts.", USERS_COMMANDS),
+    "admin agents": ("Agents: the machines that jobs run on.", AGENTS_COMMANDS),
 }
 """A group's name is one word, or two where it lies in another."""
 

@@ -12,10 +12,11 @@ NEXT_STEPS = {
     EndReason.TIME_LIMIT: "give it more time or less to do",
     EndReason.OUTPUT_LIMIT: "print less, or write to a file",
     EndReason.DISK: "tell whoever runs the backend, then run it again",
+    EndReason.DRAIN: "your script did nothing wrong; run it again: chisel rerun {job}",
     EndReason.LEASE_EXPIRED: "the machine failed, not your script: run it again",
     EndReason.AGENT_LOST: "the machine failed, not your script: run it again",
 }
-"""What to do after an end that is not the script's own."""
+"""What to do after an end that is not the script's own; `{job}` is its id."""
 
 
 def files(count: int) -> str:
@@ -93,11 +94,14 @@ def ending(job: JobView) -> str:
     if end.reason is EndReason.USER:
         return f"job {job.id} was cancelled{by_whom(job)}{ran}"
     what = sentence(JobEnd(reason=end.reason, exit_code=end.exit_code, signal=end.signal))
+    if end.reason is EndReason.DRAIN and job.cancelled_by:
+        why = f": {job.cancel_reason}" if job.cancel_reason else ""
+        what = f"{job.cancelled_by} drained {job.agent_name or 'its agent'}{why}"
     lines = [f"job {job.id} {job.state.replace('_', ' ')}: {what}{ran}"]
     if end.detail:
         lines += [f"  {line}" for line in end.detail.rstrip().splitlines()]
     if end.reason in NEXT_STEPS:
-        lines.append(f"  {NEXT_STEPS[end.reason]}")
+        lines.append(f"  {NEXT_STEPS[end.reason].format(job=job.id)}")
     return "\n".join(lines)
 
 
