@@ -298,6 +298,7 @@ class Cluster:
             settings |= {
                 "BOOTSTRAP_KEY_FILE": str(self.folder / "key"),
                 "JOIN_TOKEN_FILE": str(self.folder / "join-token"),
+                "ADMIN_TOKEN_FILE": str(self.folder / "admin-token"),
                 "SECRETS_KEY_FILE": str(self.folder / "secrets-key"),
                 "AGENT_NATS_URL": self.nats.url,
                 "AGENT_NATS_USER": "agent",
