@@ -193,3 +193,21 @@ async def test_the_queue_is_read_by_index_only(desk: Desk) -> None:
         )
     assert behind.waiting.startswith("more than 100 jobs ahead")
     assert (await desk.take()).job_id == behind.id
+
+
+_FLEET = """
+insert into agents (id, session, name, pool, gpu_model, gpus_total, gpus_held, free_since, state, draining,
+    cordoned_at, last_seen)
+select 'x' || n, 's', 'x' || n, 'default', 'A100-80GB', 8, n % 8, now(), 'online', n % 7 = 0,
+    case when n % 5 = 0 then now() end, now()
+from generate_series(1, 2000) n
+"""
+
+
+async def test_better_places_are_found_by_index_only(desk: Desk) -> None:
+    """Neither the number of agents nor those that take no jobs are on the way of a claim."""
+    await desk.fetch(_FLEET)
+    await desk.fetch("analyze agents")
+    read = await plan(desk, claims._NEIGHBOURS, "'default'", "'A100-80GB'", "8", "now()")
+    assert "Seq Scan" not in read
+    assert "agents_with_room" in read
