@@ -4,8 +4,12 @@ import json
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.scripts import write
 from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.e2e
 
 
 def uploads(cluster: Cluster) -> tuple[int, int]:
