@@ -111,6 +111,34 @@ async def test_nonsense_on_the_wire_ends_nobody(nats_server: Nats) -> None:
             await bus.request(Authorize(token="t", action="jobs:read"))
 
 
+async def test_a_try_that_no_server_answers_leaves_no_socket() -> None:
+    """As behind a proxy, which takes connections whether there is a server or not."""
+    turns = iter(("server", "nonsense", "server"))
+    served, hung_up = asyncio.Queue[asyncio.StreamWriter](), asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if next(turns) == "nonsense":
+            writer.write(b"INFO nonsense\r\n")
+            await reader.read()
+            hung_up.set()
+        else:
+            writer.write(b'INFO {"max_payload": 1048576, "headers": true}\r\n')
+            served.put_nowait(writer)
+            while line := await reader.readline():
+                if line == b"PING\r\n":
+                    writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server, asyncio.timeout(20):
+        port = server.sockets[0].getsockname()[1]
+        async with NatsBus.connect(f"nats://127.0.0.1:{port}", name="test") as bus:
+            (await served.get()).close()
+            await hung_up.wait()
+            await served.get()
+            while not bus.connected:
+                await asyncio.sleep(0.01)
+
+
 async def test_the_twin_remembers_what_was_said() -> None:
     bus = MemoryBus()
     await bus.publish(Wake(pool="p"))

@@ -100,6 +100,10 @@ async def nats_connection(
 
     async def on_error(error: Exception) -> None:
         log.debug("nats_error", error=repr(error))
+        if not client.is_connected and client._transport is not None:
+            # nats-py leaves the socket of a try that was taken, by a proxy say, and not answered by a
+            # server to the garbage collector.
+            client._transport.close()
 
     async def on_disconnect() -> None:
         if not closing:
