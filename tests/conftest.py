@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -16,12 +18,26 @@ from tests.support.backends import (
     running_postgres,
     short_folder,
     wait_for_postgres,
+    wanted_backend,
 )
+from tests.support.reaper import reaped
+
+
+@contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    """A folder for one server; its container, unlike a process, does not die with ours by itself."""
+    with short_folder() as folder:
+        (folder / name).mkdir()
+        if wanted_backend() == "docker":
+            with reaped(folder):
+                yield folder / name
+        else:
+            yield folder / name
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    with short_folder() as folder, running_postgres(folder) as running:
+    with _folder("db") as folder, running_postgres(folder) as running:
         asyncio.run(wait_for_postgres(running.url()))
         yield running
 
@@ -29,14 +45,14 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def nats_server() -> Iterator[Nats]:
     """Shared by all tests of a session: do not kill it, take `own_nats` for that."""
-    with short_folder() as folder, running_nats(folder) as running:
+    with _folder("nats") as folder, running_nats(folder) as running:
         yield running
 
 
 @pytest.fixture
 def own_nats() -> Iterator[Nats]:
     """A NATS that the test may kill, restart and wipe."""
-    with short_folder() as folder, running_nats(folder) as running:
+    with _folder("nats") as folder, running_nats(folder) as running:
         yield running
 
 

@@ -6,7 +6,9 @@ The images are CHISEL_TEST_NATS_IMAGE and CHISEL_TEST_PG_IMAGE; a test run never
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,22 +101,32 @@ def postgres(*, password: str, port: int, durable: bool, label: str) -> Containe
 
 def remove_all(label: str) -> None:
     """Remove the containers of one fixture, whatever became of it."""
-    for found in docker.from_env().containers.list(all=True, filters={"label": f"{LABEL}={label}"}):
-        found.remove(force=True, v=True)
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException:
+        return  # without Docker there are none
+    with closing(client):
+        for found in client.containers.list(all=True, filters={"label": f"{LABEL}={label}"}):
+            found.remove(force=True, v=True)
 
 
 def _image(variable: str, usual: str) -> str:
     """The image to use; a failure, never a skip, when Docker was asked for and cannot be had."""
     name = os.environ.get(variable, usual)
-    try:
-        client = docker.from_env(timeout=5)
-        client.images.get(name)
-        client.close()
-    except docker.errors.ImageNotFound as error:
-        raise AssertionError(
-            f"CHISEL_TEST_BACKEND=docker needs the image {name}: `docker pull {name}`, or name another"
-            f" in {variable}"
-        ) from error
-    except docker.errors.DockerException as error:
-        raise AssertionError(f"CHISEL_TEST_BACKEND=docker, but no Docker answers: {error}") from error
+    if missing := _missing(name):
+        raise AssertionError(f"CHISEL_TEST_BACKEND=docker, but {missing.format(variable=variable)}")
     return name
+
+
+def _missing(image: str) -> str:
+    """What keeps us from using `image`; empty when nothing does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a client that does not reach Docker closes nothing
+        try:
+            with closing(docker.from_env(timeout=5)) as client:
+                client.images.get(image)
+        except docker.errors.ImageNotFound:
+            return f"there is no image {image}: `docker pull {image}`, or name another in {{variable}}"
+        except docker.errors.DockerException as error:
+            return f"no Docker answers: {error}"
+    return ""
