@@ -23,6 +23,9 @@ from chisel_shared.contract.manifest import Chunk, Entry, File, Folder, Link, Ma
 _TRIES = 3
 """How often a directory is looked at again in which files change while they are read."""
 
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, `"reading"` or `"packing"`, how many bytes of how many are, after each part."""
+
 _SMALL_BYTES, _MANY_SMALL = 1 << 20, 32
 """So many packs of up to this size are packed together: every change leaves a small one."""
 
@@ -31,7 +34,15 @@ class Bundle:
     """A packed directory. Close it, or use it as a context manager, to drop what it holds in memory or in
     a temporary file."""
 
-    def __init__(self, tree: Tree, *, cache: Cache, translations: Translations, cache_folder: str) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        cache: Cache,
+        translations: Translations,
+        cache_folder: str,
+        progress: Progress | None = None,
+    ) -> None:
         self.tree = tree
         self.digest = Digest("")
         self.manifest = b""
@@ -40,6 +51,7 @@ class Bundle:
         self._cache = cache
         self._cache_folder = cache_folder
         self._translations = translations
+        self._progress = progress
         self._files: dict[str, KnownFile] = {}
         self._places: dict[str, Place] = {}
         self._sure: set[str] = set()
@@ -122,8 +134,11 @@ class Bundle:
                 self._sure.add(entry.name)
             else:
                 unread.append(entry)
+        done, total = 0, sum(entry.status.st_size for entry in unread)
         for read in contents.read_all(unread):
             self._dirty = True
+            done += read.mark.size
+            self._tell("reading", done, total)
             files[read.name] = KnownFile(read.mark, read.chunks)
             if not read.mark.may_still_change(read.at_ns):
                 self._sure.add(read.name)
@@ -136,14 +151,22 @@ class Bundle:
         for digest, known in kept.items():
             for chunk in known.chunks:
                 home.setdefault(chunk, digest)
-        for made in contents.pack_all(place for chunk, place in places.items() if chunk not in home):
+        homeless = [place for chunk, place in places.items() if chunk not in home]
+        done, total = 0, sum(place.size for place in homeless)
+        for made in contents.pack_all(homeless):
             self._dirty = True
+            done += sum(places[chunk].size for chunk in made.known.chunks)
+            self._tell("packing", done, total)
             self._store.add(made.digest, made.content)
             kept[made.digest] = made.known
             home.update(dict.fromkeys(made.known.chunks, made.digest))
         self.packs = {digest: kept[digest] for digest in dict.fromkeys(home[chunk] for chunk in places)}
         self.manifest = self._list(home)
         self.digest = manifest.digest(self.manifest)
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(what, done, total)
 
     def _all_places(self) -> dict[str, Place]:
         """Where each chunk that is needed can be read, in the order of the first file that has it."""
@@ -192,7 +215,13 @@ def _worth_keeping(packs: dict[str, KnownPack], places: dict[str, Place]) -> dic
     return kept
 
 
-def pack(root: str, *, seen: Callable[[Tree], None] | None = None, cache_folder: str | None = None) -> Bundle:
+def pack(
+    root: str,
+    *,
+    seen: Callable[[Tree], None] | None = None,
+    progress: Progress | None = None,
+    cache_folder: str | None = None,
+) -> Bundle:
     """Pack the directory `root`; `seen` is told what there is before any file is read.
 
     `BadRequest` names the file that cannot travel, `TooLarge` the largest ones; nothing is left behind then.
@@ -203,4 +232,4 @@ def pack(root: str, *, seen: Callable[[Tree], None] | None = None, cache_folder:
     tree = walk(root, never=settings.private_folders(), translations=translations)
     if seen is not None:
         seen(tree)
-    return Bundle(tree, cache=cache, translations=translations, cache_folder=folder)
+    return Bundle(tree, cache=cache, translations=translations, cache_folder=folder, progress=progress)

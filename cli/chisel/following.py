@@ -33,8 +33,8 @@ _BACK_SECONDS = 1.0
 """A new connection that has held for so long counts as one, although nothing was said on it."""
 
 _STALE_SECONDS = 5.0
-"""After an upload longer than this a new connection is made: the gateway may have given up the old one,
-on which we heard nothing meanwhile."""
+"""After packing or an upload longer than this a new connection is made: the gateway may have given up the
+old one, on which we heard nothing meanwhile."""
 
 _MAX_UPLOADS = 3
 
@@ -135,6 +135,7 @@ class Following:
         self._time = 0.0
         self._wake = wake
         self._connection: Connection | None = None
+        self._dialled = 0.0
         self._known = False
         self._lost_since: float | None = None
         self._pause = _FIRST_PAUSE_SECONDS
@@ -151,6 +152,7 @@ class Following:
 
     def dial(self) -> None:
         """Begin to connect; the gateway checks the key while the caller gets on with other things."""
+        self._dialled = time.monotonic()
         self._connection = Connection(
             address=self._address, key=self._key, path=SESSION_PATH, protocol=frames.PROTOCOL
         )
@@ -258,6 +260,8 @@ class Following:
                     raise InternalError(f"the backend sent a {type(other).__name__} that was not asked for")
 
     def _open(self) -> Connection:
+        if self._connection is not None and time.monotonic() - self._dialled > _STALE_SECONDS:
+            self.close()
         if self._connection is None:
             self.dial()
         assert self._connection is not None

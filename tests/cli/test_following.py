@@ -13,7 +13,17 @@ from chisel import following as module
 from chisel.address import Unreachable
 from chisel.bundle import Bundle, pack
 from chisel.client import Client
-from chisel.following import Attempt, Back, Changed, Event, Following, Lost, Output, Uploading
+from chisel.following import (
+    Attempt,
+    Back,
+    Changed,
+    Event,
+    Following,
+    Lost,
+    Output,
+    Submission,
+    Uploading,
+)
 from chisel_shared.contract import frames
 from chisel_shared.contract.errors import (
     BadRequest,
@@ -27,6 +37,7 @@ from chisel_shared.contract.errors import (
 from chisel_shared.contract.frames import Position
 from chisel_shared.contract.job import EndReason, JobEnd, JobSpec, JobState
 from tests.cli.gateway import JOB_ID, KEY, Gateway, running
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +111,21 @@ def test_a_known_bundle_is_not_sent_again(gateway: Gateway, client: Client, bund
     given(gateway, bundle)
     gather(client.run(spec(bundle), bundle))
     assert not [request for request in gateway.requests if request.startswith("PUT")]
+
+
+async def test_a_connection_that_grew_old_while_packing_is_made_anew(
+    gateway: Gateway, client: Client, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(gateway, bundle)
+    monkeypatch.setattr(module, "_STALE_SECONDS", -1.0)
+    following = client.connect()
+    await until(lambda: gateway.connections == 1)
+    following.submit(Submission(spec(bundle), bundle, "key"))
+    events = list(following)
+    assert kinds(events, Lost, Back) == []
+    assert following.job is not None
+    assert following.job.end is not None
+    assert gateway.connections == 2
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,4 +1,4 @@
-"""The screen: the one place that prints, and the only one that knows rich.
+"""The screen: the one place that prints, with the bar of `bar.py`.
 
 The script's bytes go to stdout and stderr as they are; only a terminal is spared what could harm it
 (`escapes.py`). Everything of ours goes to stderr as whole lines, except what a command was asked for,
@@ -9,18 +9,19 @@ import errno
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chisel import settings
 from chisel_shared.contract.errors import UserError
 
 if TYPE_CHECKING:
+    from chisel.cli.bar import Bar
     from chisel.cli.escapes import Filter
 
 _BOLD, _DIM, _RED = 1, 2, 31
 
-BAR_BYTES = 4 << 20
-"""An upload from this size on is worth loading rich for a bar."""
+BAR_BYTES = {"reading": 64 << 20, "packing": 32 << 20, "uploading": 4 << 20}
+"""What is done with so much takes long enough to be worth loading rich for a bar."""
 
 
 class OutputClosed(Exception):
@@ -45,8 +46,8 @@ class Screen:
         self._half_line = False
         self._drawn = 0
         self._held: list[str] = []
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar: Bar | None = None
+        self._bar_of = ""
 
     @property
     def is_terminal(self) -> bool:
@@ -59,7 +60,7 @@ class Screen:
         of interest only while somebody waits, so a file does not get it."""
         if self._quiet or (detail and not self.is_terminal):
             return
-        self._end_bar()
+        self.end_bar()
         if self._half_line and not self.is_terminal and not last:
             self._held.append(text)
             return
@@ -74,17 +75,17 @@ class Screen:
 
     def error(self, text: str) -> None:
         """What could not be done, whose fault it was and what to do."""
-        self._end_bar()
+        self.end_bar()
         self._write(f"chisel: {text}\n", _RED)
 
     def ask(self, question: str) -> None:
         """Words that an answer follows, on a line of their own. The answer's end is the terminal's."""
-        self._end_bar()
+        self.end_bar()
         self._write(question, _BOLD)
 
     def result(self, text: str) -> None:
         """What the command was asked for."""
-        self._end_bar()
+        self.end_bar()
         self._emit(1, f"{text}\n".encode("utf-8", "replace"))
 
     def json(self, value: object, *, lines: bool = False) -> None:
@@ -115,7 +116,7 @@ class Screen:
     def output(self, stream: str, data: bytes | bytearray) -> None:
         """Bytes of the script: untouched but for escapes that could harm a terminal. `OutputClosed` when
         nobody is there to read them."""
-        self._end_bar()
+        self.end_bar()
         descriptor = self._streams[stream]
         if self._shared[descriptor - 1] and not self._raw:
             data = self._filter(stream).feed(data)
@@ -141,32 +142,25 @@ class Screen:
             self._filters[stream] = Filter()
         return self._filters[stream]
 
-    def upload(self, sent: int, total: int) -> None:
-        """How far an upload is: a bar where somebody watches and it is worth one."""
-        if not self.is_terminal or self._quiet or total < BAR_BYTES:
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far something that moves bytes is: a bar where somebody watches and it is worth one."""
+        if not self.is_terminal or self._quiet or total < BAR_BYTES[what]:
             return
+        if self._bar_of != what:
+            self.end_bar()
         if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+            from chisel.cli.bar import Bar
 
-            self._bar = Progress(
-                "chisel: uploading",
-                BarColumn(),
-                DownloadColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("upload", total=total)
-        self._bar.update(self._task, completed=sent)
-        if sent >= total:
-            self._end_bar()
+            self._bar, self._bar_of = Bar(f"chisel: {what}"), what
+        self._bar.update(done, total)
+        if done >= total:
+            self.end_bar()
 
-    def _end_bar(self) -> None:
+    def end_bar(self) -> None:
+        """Take the bar off the terminal, if there is one."""
         if self._bar is not None:
             bar, self._bar = self._bar, None
-            bar.stop()
+            bar.end()
 
     def _write(self, text: str, style: int) -> None:
         before = "\n" if self._half_line else ""

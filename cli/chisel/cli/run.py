@@ -49,7 +49,11 @@ def run(words: list[str]) -> int:
     interrupts = Interrupts()
     following = client.connect(wake=interrupts.wake)
     # From here on the gateway checks the key while we pack.
-    with pack(layout.root, seen=partial(_tell_packing, screen, layout)) as bundle, interrupts:
+    try:
+        packed = pack(layout.root, seen=partial(_tell_packing, screen, layout), progress=screen.progress)
+    finally:
+        screen.end_bar()
+    with packed as bundle, interrupts:
         spec = _spec(asked, choices, layout, bundle.digest, variables)
         following.submit(Submission(spec, bundle, os.urandom(16).hex()))
         watch = Watch(

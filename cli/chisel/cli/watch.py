@@ -106,7 +106,7 @@ class Watch:
                 if not self._uploaded:
                     self._uploaded = True
                     self._screen.say(f"uploading {wording.size(total)}", detail=True)
-                self._screen.upload(sent, total)
+                self._screen.progress("uploading", sent, total)
             case Lost(error):
                 self._screen.say(f"connection lost ({str(error).rstrip('.')}), reconnecting")
             case Back():

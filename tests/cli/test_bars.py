@@ -1,0 +1,31 @@
+"""The bar on a terminal while something large is packed and sent."""
+
+from tests.cli.conftest import Command
+from tests.cli.gateway import Gateway
+from tests.cli.terminal import on_terminal
+
+RUN = ("python", "hello.py", "-a", "hello")
+
+
+def _large(chisel: Command) -> None:
+    with open(chisel.project / "large", "wb") as file:
+        for number in range(5):
+            file.write(bytes([number]) * (8 << 20))
+
+
+def test_a_large_directory_shows_how_far_it_is(gateway: Gateway, chisel: Command) -> None:
+    _large(chisel)
+    with on_terminal(chisel, *RUN) as terminal:
+        terminal.wait_for(b"chisel: packing 2 files, 41.9 MB\r\n")
+        terminal.wait_for(b"/41.9 MB")
+        assert terminal.finish() == 0
+        assert b"\x1b[?25l" not in terminal.shown  # the cursor stays, whatever ends the command
+        assert all(len(line) <= 80 for line in terminal.shown.decode().splitlines() if "\x1b" not in line)
+    assert gateway.submissions
+
+
+def test_nothing_of_it_goes_into_a_file(chisel: Command) -> None:
+    _large(chisel)
+    done = chisel(*RUN)
+    assert done.status == 0
+    assert "MB" not in done.stderr
