@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import tarfile
 
 from hypothesis import given, settings
@@ -21,6 +22,17 @@ def test_tar_programs_read_what_was_written(contents: list[bytes]) -> None:
     raw = gzip.decompress(packed)
     assert len(raw) % 10240 == 0
     assert len(raw) >= sum(tar_size(len(content)) for content in contents) + 1024
+
+
+def test_what_does_not_shrink_is_not_compressed() -> None:
+    noise = random.Random(1).randbytes(1 << 20)
+    text = b"one line like the next\n" * 40_000
+    for content in (noise, text, noise[:1000] + text):
+        packed = pack([(sha256(content), content), (sha256(b"x"), b"x")])
+        assert members(packed) == {sha256(content): content, sha256(b"x"): b"x"}
+        assert (packed[8] == 4) is (content is noise)  # gzip's word for the fastest there is
+    small = noise[:1000]  # a level is no matter there
+    assert members(pack([(sha256(small), small)])) == {sha256(small): small}
 
 
 def test_a_pack_says_nothing_of_this_machine() -> None:
