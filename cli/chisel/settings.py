@@ -17,7 +17,7 @@ KEY_VARIABLE = "CHISEL_API_KEY"
 
 
 class NoBackend(UserError):
-    """There is no backend: set CHISEL_BACKEND_URL, or get one for here: pip install 'chisel-gpu[local]'"""
+    """no backend is named: chisel login URL; or get one for this machine: pip install 'chisel-gpu[local]'"""
 
 
 class Backend(NamedTuple):

@@ -172,6 +172,7 @@ class Gateway:
         if self.view.state is JobState.QUEUED:
             for waiting in script.queue:
                 await _say(socket, frames.Update(msgspec.structs.replace(self.view, waiting=waiting)))
+        if self.view.state is JobState.QUEUED and script.starts:
             await _say(
                 socket,
                 frames.Update(

@@ -18,6 +18,8 @@ class Script:
     """None: the job runs until it is cancelled."""
     cancelled_end: JobEnd = field(default_factory=lambda: JobEnd(reason=EndReason.USER))
     ignores_cancels: bool = False
+    starts: bool = True
+    """False: the job stays in the queue."""
     attempt: int = 1
     cut_after: list[int] = field(default_factory=list)
     """One connection each: drop it, without a goodbye, after so many bytes of output."""

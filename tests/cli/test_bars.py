@@ -1,7 +1,14 @@
 """The bar on a terminal while something large is packed and sent."""
 
+from pathlib import Path
+
+import pytest
+
+from chisel import contents
+from chisel.bundle import pack
 from tests.cli.conftest import Command
 from tests.cli.gateway import Gateway
+from tests.cli.packing import Packing
 from tests.cli.terminal import on_terminal
 
 RUN = ("python", "hello.py", "-a", "hello")
@@ -29,3 +36,17 @@ def test_nothing_of_it_goes_into_a_file(chisel: Command) -> None:
     done = chisel(*RUN)
     assert done.status == 0
     assert "MB" not in done.stderr
+
+
+def test_how_far_it_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packing = Packing(tmp_path)
+    monkeypatch.setattr(contents, "PACK_BYTES", 4096)
+    for name in ("a", "b", "c"):
+        packing.write(name, name * 2000)
+    packing.write("same", "a" * 2000)
+    told: list[tuple[str, int, int]] = []
+    pack(
+        str(packing.root), cache_folder=str(packing.cache), progress=lambda *parts: told.append(parts)
+    ).close()
+    reading = [("reading", done, 8000) for done in (2000, 4000, 6000, 8000)]
+    assert told == [*reading, ("packing", 2000, 6000), ("packing", 4000, 6000), ("packing", 6000, 6000)]

@@ -199,19 +199,6 @@ def test_packs_are_bounded_and_a_large_file_has_its_own(
     ]
 
 
-def test_how_far_it_is_is_told(packing: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contents, "PACK_BYTES", 4096)
-    for name in ("a", "b", "c"):
-        packing.write(name, name * 2000)
-    packing.write("same", "a" * 2000)
-    told: list[tuple[str, int, int]] = []
-    pack(
-        str(packing.root), cache_folder=str(packing.cache), progress=lambda *parts: told.append(parts)
-    ).close()
-    reading = [("reading", done, 8000) for done in (2000, 4000, 6000, 8000)]
-    assert told == [*reading, ("packing", 2000, 6000), ("packing", 4000, 6000), ("packing", 6000, 6000)]
-
-
 def test_what_a_backend_forgot_is_made_again_byte_for_byte(packing: Packing) -> None:
     packing.write("a", "a" * 1000)
     packing.sent()

@@ -64,7 +64,7 @@ def test_where_the_user_is_and_what_is_installed(gateway: Gateway, chisel: Comma
         (
             JobEnd(reason=EndReason.DEPS, detail="ERROR: No matching distribution\nfound for nope"),
             125,
-            "  ERROR: No matching distribution\n  found for nope\n  mend the requirements file",
+            "  ERROR: No matching distribution\n  found for nope\n  mend the requirements and",
         ),
     ],
 )
@@ -120,7 +120,21 @@ REFUSED = [
     ("python --gpu 3 hello.py", 2, r"chisel: a job can have 1, 2, 4 or 8 GPUs, not 3\n"),
     ("python hello.py --gpu", 2, r"chisel: --gpu needs a value: --gpu COUNT\n"),
     ("python -i hello.py", 2, r"chisel: --interactive needs a terminal to ask on\n"),
-    ("--gpu 4 hello.py", 2, r"chisel: there is no option --gpu"),
+    (
+        "--gpu 4 hello.py",
+        2,
+        r"chisel: `python` is missing .*: chisel --gpu 4 python hello\.py\n",
+    ),
+    ("--gpu 4", 2, r"chisel: `python` is missing .*: chisel OPTIONS python SCRIPT\n"),
+    ("--verison", 2, r"chisel: there is no option --verison: "),
+    (
+        "run hello.py --lr 1",
+        2,
+        r"no command run: did you mean `chisel python hello\.py --lr 1`\?\n",
+    ),
+    ("run python hello.py", 2, r"did you mean `chisel python hello\.py`\?\n"),
+    ("submit", 2, r"did you mean `chisel python`\?\n"),
+    ("squeue --me", 2, r"did you mean `chisel ps`\?\n"),
     ("cancle 1", 2, r"chisel: there is no command cancle: did you mean `chisel cancel`\?\n"),
     ("hello.py", 2, r"did you mean `chisel python hello\.py`\?\n"),
     ("xyzzy", 2, r"`chisel --help` lists what there is\n"),

@@ -35,6 +35,18 @@ def test_cancel(endless: Gateway, chisel: Command) -> None:
     assert endless.cancels == 1
 
 
+def test_a_job_that_waits_is_not_said_to_run(endless: Gateway, chisel: Command) -> None:
+    endless.script.waiting = "2 jobs ahead"
+    endless.script.starts = False
+    with on_terminal(chisel, *RUN) as terminal:
+        terminal.wait_for(b"queued: 2 jobs ahead")
+        terminal.type(CTRL_C)
+        terminal.wait_for(f"chisel: job {JOB_ID} waits in the queue\r\n".encode() + QUESTION)
+        terminal.type(b"c")
+        assert terminal.finish() == 130
+    assert endless.cancels == 1
+
+
 def test_detach(endless: Gateway, chisel: Command) -> None:
     with on_terminal(chisel, *RUN) as terminal:
         interrupt(terminal)

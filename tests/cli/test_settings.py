@@ -49,11 +49,11 @@ def test_a_stack_is_started_with_a_word(said: list[str], monkeypatch: pytest.Mon
     assert said == ["started"]
 
 
-def test_without_the_extra_both_ways_out_are_named(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_all_ways_out_are_named(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(NoBackend) as caught:
         backend(said.append)
-    assert "CHISEL_BACKEND_URL" in str(caught.value)
+    assert "chisel login URL" in str(caught.value)
     assert "pip install 'chisel-gpu[local]'" in str(caught.value)
     assert "\n" not in str(caught.value)
 

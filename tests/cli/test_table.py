@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chisel.cli import app, arguments, main, quick, table
+from chisel.cli import app, arguments, guess, main, quick, table
 from chisel.cli.table import Command
 
 LINES = [
@@ -103,6 +103,29 @@ def test_help_tells_of_every_command(capsys: pytest.CaptureFixture[str]) -> None
         shown = capsys.readouterr().out
         for option in command.options:
             assert option.names[0] in shown
+
+
+@pytest.mark.parametrize("group", table.GROUPS)
+def test_every_group_shows_an_example_of_each_of_its_commands(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*group.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in table.GROUPS[group][1]:
+        assert command.examples[0] in shown
+    assert "<bool>" not in shown
+
+
+def test_help_of_a_command_may_be_asked_for_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ("help ps", "ps --help"):
+        assert main(line.split()) == 0
+        assert "List the jobs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", guess.ELSEWHERE)
+def test_what_others_call_it_leads_to_a_command_of_ours(word: str) -> None:
+    assert word not in table.names()
+    assert table.find(guess.ELSEWHERE[word].split()) is not None
 
 
 @pytest.mark.parametrize("command", every_command(), ids=lambda command: command.name)

@@ -162,7 +162,7 @@ def test_why_says_what_the_scheduler_says(gateway: Gateway, chisel: Command) -> 
     first, second, *rest = text.splitlines()
     assert first.startswith("job 3k9xab12cd has waited for 1m")
     assert first.endswith("number 3 in the queue")
-    assert second == f"it waits for: {waiting}"
+    assert second == f"it waits: {waiting}"
     rows = [line.split() for line in rest]
     assert ["7fq2aaaa", "big", "Bob", "8", "x", "A100-80GB"] in [row[:6] for row in rows]
     assert ["-", "-", "Eve", "1", "x", "A100-80GB"] in [row[:6] for row in rows]
@@ -198,6 +198,26 @@ def test_logs_from_where_they_are_wanted(gateway: Gateway, chisel: Command) -> N
     assert done.stdout == b"2030-03-17T17:46:40.250Z three\n"
     assert "2030-03-17T17:46:40.250Z oops\n" in done.stderr
     assert chisel("logs", JOB_ID, "--since", "yesterday").status == 2
+
+
+def test_logs_for_programs_are_a_document_per_line(gateway: Gateway, chisel: Command) -> None:
+    chisel("python", "hello.py")
+    gateway.script.pieces = [
+        ("stdout", b"one\r\nt"), ("stderr", b"\xffoops\n"), ("stdout", b"wo\n\nthe rest"),
+    ]  # fmt: skip
+    gateway.script.time = 1_900_000_000.25
+    done = chisel("logs", JOB_ID, "--json")
+    told = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
+    at = 1_900_000_000.25
+    assert told == [
+        {"time": at, "stream": "stdout", "text": "one\r"},
+        {"time": at, "stream": "stderr", "text": "\\xffoops"},
+        {"time": at, "stream": "stdout", "text": "two"},
+        {"time": at, "stream": "stdout", "text": ""},
+        {"time": None, "stream": "stdout", "text": "the rest"},
+    ]
+    assert (done.status, "oops" in done.stderr) == (0, False)
+    assert gateway.follows[-1].timestamps
 
 
 def test_a_cut_connection_does_not_begin_again(gateway: Gateway, chisel: Command) -> None:
@@ -328,7 +348,7 @@ def test_ids_are_short_as_long_as_they_differ() -> None:
 
 def test_a_table_fits_the_terminal() -> None:
     jobs = [view(app_name="n" * 60), view(state=JobState.QUEUED, waiting="w" * 100, started_at=None)]
-    for width in (60, 80, 120):
+    for width in (32, 40, 60, 80, 120):
         lines = listing.jobs(jobs, now=1100.0, width=width).splitlines()
         assert max(map(len, lines)) <= width
         assert all(line.startswith(("JOB ", "3k9xab12 ")) for line in lines)

@@ -60,7 +60,7 @@ def test_a_job_is_asked_about_while_it_waits_and_runs(cluster: Cluster, tmp_path
         == "no agent with 4 free A100-80GB GPUs; 0 of 8 are free on agent"
     )
     said = cluster.run(["why", "@last"]).stdout.decode()
-    assert f"it waits for: {why['waiting']}" in said
+    assert f"it waits: {why['waiting']}" in said
     assert holder[:8] in said
     (kind,) = json.loads(cluster.run(["gpus", "--json"]).stdout)
     assert (kind["model"], kind["total"], kind["free"], kind["queued"]) == ("A100-80GB", 8, 0, 1)

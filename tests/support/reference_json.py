@@ -12,6 +12,8 @@ SHAPES: dict[str, str] = {
     "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`; with `--preview`"
     " `root`, `files`, `size_bytes`, `new_files`, `upload_bytes`, `largest`, `left_out`, `skipped`"
     " and `secrets`",
+    "logs": "for each line a document of one line: `time` when it came to the backend or null, `stream`, and"
+    " `text`, in which bytes that are not UTF-8 are written as `\\xff`",
     "ps": "a list of `JobView`; with `--watch` one `JobView` a line, for every change",
     "status": "a `JobView`; without a job `running`, `ready`, `url`, `folder` and `processes` of the backend"
     " on this machine",
@@ -23,15 +25,23 @@ SHAPES: dict[str, str] = {
     "pull": "`job_id`, `attempt`, `folder`, `left_out`, `missing`, and `files`, each with `path`, `saved_as`,"
     " `outcome`, `why`, `mode`, `size_bytes` and `sha256`",
     "login": "what `whoami` prints",
+    "logout": "a list of the addresses whose key is forgotten",
     "whoami": "`user`, `project`, `backend`, `is_admin`, `key_source`, `key_id`, `key_name` and"
     " `key_expires_at`",
+    "up": "what `status` prints without a job",
+    "down": "`stopped`, false when nothing ran, `cancelled`, the ids of the jobs that it ended, and `folder`",
+    "version": "`version`",
     "config": "a list of settings, each with `setting`, `value`, `source` and `variable`",
     "doctor": "a list of checks up to the first that failed, each with `name`, `ok` and `said`",
     "trace ls": "a list of `TraceView`",
+    "trace download": "a list of what was saved, each with `name`, `attempt` and `saved_as`",
+    "secret set": "a `SecretView`",
+    "secret rm": "a list of the names that are forgotten",
     "secret ls": "a list of `SecretView`",
     "admin init": "`url`, the address to open once",
     "admin users add": "`name`, `url` and `expires_in`, in seconds",
     "admin users ls": "a list of users, each with `name`, `project`, `is_admin`, `state` and `keys`",
+    "admin users rm": "a list of the names that are removed",
     "admin agents ls": "a list of `AgentView`",
     "admin agents cordon": "the `AgentView`, as it is then",
     "admin agents drain": "the `AgentView`, as it is then, with `--wait` when nothing runs on it any more",

@@ -172,7 +172,8 @@ def _command(command: Command, name: str) -> list[str]:
         words.insert(0, "[options]")
     lines = [f"## chisel {name}\n", "    " + " ".join(["chisel", name, *words]) + "\n", command.help]
     if command.aliases:
-        lines[-1] += " Also: " + ", ".join(f"`chisel {alias}`" for alias in command.aliases) + "."
+        group = name.removesuffix(command.name)
+        lines[-1] += " Also: " + ", ".join(f"`chisel {group}{alias}`" for alias in command.aliases) + "."
     if command.arguments:
         lines += ["", *[f"- `{argument.name.upper()}`: {argument.help}" for argument in command.arguments]]
     if command.options:

@@ -78,7 +78,9 @@ def _dispatch(words: list[str]) -> int:
             return execute(command, values)
     elif words and words[0] not in (*table.GROUPS, "help", "--help", "-h"):
         return _unknown(words)
-    return _typer(["--help"] if words[:1] in ([], ["help"]) else words)
+    if words[:1] in ([], ["help"]):
+        words = [*words[1:], "--help"]
+    return _typer(words)
 
 
 def _is_run(words: list[str]) -> bool:
@@ -123,20 +125,10 @@ def _guarded(function: object, values: dict[str, object]) -> int:
 
 
 def _unknown(words: list[str]) -> int:
-    from difflib import get_close_matches
-
+    from chisel.cli.guess import unknown
     from chisel.cli.render import Screen
-    from chisel.cli.table import names
 
-    word = words[0]
-    close = get_close_matches(word, [*names(), "help"], n=1, cutoff=0.5)
-    if word.endswith(".py"):
-        hint = f"did you mean `chisel python {word}`?"
-    elif close:
-        hint = f"did you mean `chisel {close[0]}`?"
-    else:
-        hint = "`chisel --help` lists what there is"
-    Screen().error(f"there is no {'option' if word.startswith('-') else 'command'} {word}: {hint}")
+    Screen().error(unknown(words))
     return MISUSE
 
 

@@ -5,9 +5,10 @@ import os
 from chisel import __version__
 
 
-def version() -> int:
+def version(json: bool = False) -> int:
+    shown = f'{{"version": "{__version__}"}}' if json else f"chisel {__version__}"
     try:
-        os.write(1, f"chisel {__version__}\n".encode())
+        os.write(1, f"{shown}\n".encode())
     except OSError as error:
         return unwritten(error)
     return 0

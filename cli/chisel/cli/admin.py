@@ -75,16 +75,19 @@ def ls(json: bool) -> int:
     return 0
 
 
-def rm(names: tuple[str, ...]) -> int:
+def rm(names: tuple[str, ...], json: bool) -> int:
     from urllib.parse import quote
 
-    screen, status = Screen(), 0
+    screen, status, gone = Screen(), 0, []
     with backend.api(screen) as api:
         for name in names:
             try:
                 api.delete_bytes(f"/api/v1/users/{quote(name, safe='')}")
                 screen.say(f"{name} is removed; jobs that run go on")
+                gone.append(name)
             except ChiselError as error:
                 screen.error(f"{name}: {error}")
                 status = error.exit_code
+    if json:
+        screen.json(gone)
     return status

@@ -1,10 +1,11 @@
 """The typer app, made from the table of commands: help screens, and what the quick parser left over."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from chisel.cli.table import BACKEND, COMMANDS, GROUPS, Argument, Command, Option
 
@@ -14,10 +15,31 @@ chisel python train.py --gpu 4
 """
 
 
+class _Command(TyperCommand):
+    """`--help` is a switch and shown like one."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _switch(super().get_help_option(ctx))
+
+
+class _Group(TyperGroup):
+    """The same for what only has commands below it."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _switch(super().get_help_option(ctx))
+
+
+def _switch(option: Any) -> Any:
+    if option is not None:
+        option.metavar = ""
+    return option
+
+
 def build(run: Callable[[Command, dict[str, object]], int]) -> typer.Typer:
     """The app; `run` carries out a command with its parameters and returns the exit status."""
     app = typer.Typer(
         name="chisel",
+        cls=_Group,
         help=_HELP,
         no_args_is_help=False,
         add_completion=False,
@@ -28,7 +50,8 @@ def build(run: Callable[[Command, dict[str, object]], int]) -> typer.Typer:
         _add(app, command, run, panel=_panel(command.name))
     groups = {"": app}
     for name, (text, commands) in GROUPS.items():
-        group = typer.Typer(help=text, no_args_is_help=True)
+        epilog = _examples(command.examples[0] for command in commands)
+        group = typer.Typer(help=text, no_args_is_help=True, epilog=epilog, cls=_Group)
         for command in commands:
             _add(group, command, run)
         parent, _, own_name = name.rpartition(" ")
@@ -58,11 +81,18 @@ def _add(
     parameters += [_option(option) for option in command.options]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    # Each example is a paragraph of its own, or the help screen would join them into one.
-    epilog = "\n\n".join(["Examples:", *(f"  {example}" for example in command.examples)])
+    epilog = _examples(command.examples)
     for name in (command.name, *command.aliases):
         hidden = name != command.name
-        app.command(name, help=command.help, epilog=epilog, hidden=hidden, rich_help_panel=panel)(call)
+        add = app.command(
+            name, cls=_Command, help=command.help, epilog=epilog, hidden=hidden, rich_help_panel=panel
+        )
+        add(call)
+
+
+def _examples(lines: Iterable[str]) -> str:
+    # Each is a paragraph of its own, or the help screen would join them into one.
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
 def _panel(name: str) -> str:

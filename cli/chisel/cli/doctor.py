@@ -83,7 +83,10 @@ class _Patient:
         local = settings.local_backend() if stored is None else None
         self._url = stored or (local.url if local is not None else "")
         if not self._url:
-            raise Fault("no backend is named and none runs here: set CHISEL_BACKEND_URL, or run `chisel up`")
+            raise Fault(
+                "no backend is named and none runs here: run `chisel login URL`, set CHISEL_BACKEND_URL,"
+                " or start one with `chisel up`"
+            )
         return f"the backend is {self._url}"
 
     def _credentials(self) -> str:

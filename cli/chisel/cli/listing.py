@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SHORT_ID = 8
 _NARROWEST = 6
+_NARROW = 60
+"""On terminals of fewer columns a list of jobs leaves out what `chisel status` says too."""
 
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:
@@ -26,11 +28,11 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def fitted(rows: Sequence[tuple[str, ...]], width: int) -> str:
-    """Rows as columns, the first row the heading; the widest columns are cut until all fit into `width`,
-    unless that is 0."""
+    """Rows as columns, the first row the heading; the widest columns but the first, which names what the
+    others are about, are cut until all fit into `width`, unless that is 0."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    while width and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    while width and sum(widths) + 2 * (len(widths) - 1) > width and max(widths[1:]) > _NARROWEST:
+        widths[widths.index(max(widths[1:]), 1)] -= 1
     return wording.table([tuple(_cut(cell, limit) for cell, limit in zip(row, widths)) for row in rows])  # noqa: B905
 
 
@@ -57,6 +59,8 @@ def jobs(found: Sequence[JobView], *, now: float, width: int) -> str:
     for job in found:
         row = (ids[job.id], job.app_name, wording.gpus(job.gpu), state(job))
         rows.append((*row, job.agent_name, wording.age(job, now)))
+    if 0 < width < _NARROW:
+        return fitted([(name, app, how, age) for name, app, _, how, _, age in rows], width)
     return fitted(rows, width)
 
 
@@ -88,7 +92,7 @@ def why(told: "Why", *, now: float, width: int) -> str:
     place = f"number {told.position} in the queue" if told.position else "far behind in the queue"
     waited = wording.duration(max(0.0, now - job.since))
     lines = [f"job {job.id} has waited for {waited}, {place}"]
-    lines.append(f"it waits for: {told.waiting}" if told.waiting else "an agent is about to take it")
+    lines.append(f"it waits: {told.waiting}" if told.waiting else "an agent is about to take it")
     for title, others in (("ahead of it", told.ahead), ("holding such GPUs", told.holding)):
         if others:
             lines += ["", f"{title}:", _neighbours(others, now=now, width=width)]

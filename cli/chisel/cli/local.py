@@ -1,25 +1,28 @@
 """`chisel up`, `down` and `status`: the backend on this machine."""
 
+from chisel.cli.values import UsageError
 from chisel.local.stack import check_system
 from chisel_shared.contract.errors import UserError
 
 
 class NoLocalStack(UserError):
-    """A backend on this machine needs the extra `local`: pip install 'chisel-gpu[local]'"""
+    """a backend on this machine needs the extra `local`: pip install 'chisel-gpu[local]'"""
 
 
-def up(foreground: bool) -> int:
+def up(foreground: bool, json: bool) -> int:
     _require()
+    if foreground and json:
+        raise UsageError("--json is what `chisel up` prints at its end, and with --foreground it has none")
     from chisel.local import commands
 
-    return commands.up(foreground=foreground)
+    return commands.up(foreground=foreground, json=json)
 
 
-def down() -> int:
+def down(json: bool) -> int:
     check_system()
     from chisel.local import commands
 
-    return commands.down()
+    return commands.down(json=json)
 
 
 def status(json: bool) -> int:

@@ -35,7 +35,7 @@ def login(url: str | None, with_key: bool, no_browser: bool, json: bool) -> int:
     return _tell(screen, backend.url, auth.Found(key, credentials.path()), json=json)
 
 
-def logout(url: str | None, all: bool) -> int:
+def logout(url: str | None, all: bool, json: bool) -> int:
     screen = Screen()
     stored = credentials.read()
     if all:
@@ -53,6 +53,8 @@ def logout(url: str | None, all: bool) -> int:
         screen.say("no API key is stored")
     if settings.api_key():
         screen.say(f"{settings.KEY_VARIABLE} is set and goes on being used: unset it")
+    if json:
+        screen.json(gone)
     return 0
 
 

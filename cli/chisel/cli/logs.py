@@ -29,21 +29,28 @@ def logs(
     timestamps: bool,
     rank: int | None,
     raw: bool,
+    json: bool,
 ) -> int:
     wanted = Wanted(
         tail=tail,
         since=moment(since) if since is not None else None,
         streams=("stderr",) if stderr else (),
-        timestamps=timestamps,
+        timestamps=timestamps or json,
     )
-    screen = Screen(raw=raw)
+    screen = Screen(raw=raw or json, together=json)
     with connect(screen) as client, Interrupts() as interrupts:
         if rank is not None:
             _check_rank(client, job, rank)
         following = client.follow(job, live=follow, wanted=wanted, wake=interrupts.wake)
-        stamp = Stamper() if timestamps else None
+        stamp: Stamper | Documents | None = None
+        if json:
+            stamp = Documents()
+        elif timestamps:
+            stamp = Stamper()
         watch = Watch(following=following, screen=screen, interrupts=interrupts, cancels=False, stamp=stamp)
         status = watch.run()
+        if isinstance(stamp, Documents):
+            screen.output("stdout", stamp.rest())
     return status if follow or interrupts.number is not None else 0
 
 
@@ -109,6 +116,34 @@ class Stamper:
             shown += (stamp.encode() if self._begins[output.stream] else b"") + line
             self._begins[output.stream] = line.endswith(b"\n")
         return shown
+
+
+class Documents:
+    """Makes of each line a JSON document: its `stream`, its `text` without the line end, and the `time` when
+    its end came to the backend, null where nobody knows. Bytes that are not UTF-8 are written as `\\xff`."""
+
+    def __init__(self) -> None:
+        self._begun = {"stdout": b"", "stderr": b""}
+
+    def __call__(self, output: Output) -> bytes:
+        shown = b""
+        for line in _lines(bytes(output.data)):
+            whole = self._begun[output.stream] + line
+            self._begun[output.stream] = b"" if line.endswith(b"\n") else whole
+            if line.endswith(b"\n"):
+                shown += _document(output.stream, whole[:-1], output.time)
+        return shown
+
+    def rest(self) -> bytes:
+        """The last lines, which nothing ended."""
+        return b"".join(_document(stream, line, 0.0) for stream, line in self._begun.items() if line)
+
+
+def _document(stream: str, line: bytes, time: float) -> bytes:
+    import msgspec
+
+    text = line.decode("utf-8", "backslashreplace")
+    return msgspec.json.encode({"time": time or None, "stream": stream, "text": text}) + b"\n"
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -38,11 +38,7 @@ def pull(job: str, path: str | None, output: str, force: bool, json: bool) -> in
         found = list(client.pull(outputs, files, _checked(output), force=force))
     whole = _tell(screen, outputs, found, output, named=bool(path))
     if json:
-        import msgspec
-
-        screen.result(
-            msgspec.json.format(msgspec.json.encode(_as_json(outputs, found, output)), indent=2).decode()
-        )
+        screen.json(_as_json(outputs, found, output))
     else:
         for one in found:
             if one.path:
@@ -132,12 +128,7 @@ def _tell(
     """Say what came back and what did not; whether everything did that was to."""
     from chisel.pulling import BESIDE, REFUSED
 
-    where = (
-        os.path.relpath(folder)
-        if os.path.splitdrive(folder)[0] == os.path.splitdrive(os.getcwd())[0]
-        else folder
-    )
-    where = where.rstrip(os.sep) + "/"
+    where = _shown(folder)
     came = [one for one in found if one.outcome != REFUSED]
     if came:
         total = wording.size(sum(one.file.size_bytes for one in came))

@@ -5,6 +5,7 @@ import select
 
 from chisel.cli.interrupts import Interrupts
 from chisel.cli.render import Screen
+from chisel_shared.contract.job import JobState, JobView
 
 CANCEL, DETACH, WATCH = "cancel", "detach", "keep watching"
 
@@ -25,7 +26,7 @@ def can_ask(screen: Screen) -> bool:
     return True
 
 
-def ask(job_id: str, screen: Screen, interrupts: Interrupts) -> str:
+def ask(job: JobView, screen: Screen, interrupts: Interrupts) -> str:
     """`CANCEL`, `DETACH` or `WATCH`. Another signal, while this waits, is CANCEL."""
     import termios
     import tty
@@ -42,8 +43,9 @@ def ask(job_id: str, screen: Screen, interrupts: Interrupts) -> str:
     try:
         # What was typed before the question is no answer to it.
         tty.setcbreak(0, termios.TCSAFLUSH)
+        does = "waits in the queue" if job.state is JobState.QUEUED else "still runs"
         screen.ask(
-            f"chisel: job {job_id} still runs\n[c]ancel [d]etach [Enter] keep watching (^C again = cancel) "
+            f"chisel: job {job.id} {does}\n[c]ancel [d]etach [Enter] keep watching (^C again = cancel) "
         )
         answer = _answer(interrupts)
     finally:

@@ -35,13 +35,16 @@ class CannotWrite(UserError):
 class Screen:
     """Knows what the terminal shows last, so that lines of ours never continue one of the script's."""
 
-    def __init__(self, *, quiet: bool = False, raw: bool = False, payload: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, raw: bool = False, payload: bool = False, together: bool = False
+    ) -> None:
         """`quiet`: only errors and questions. `raw`: every escape of the script reaches the terminal.
-        `payload`: stdout is for what the command was asked for, so the script's goes to stderr."""
+        `payload`: stdout is for what the command was asked for, so the script's goes to stderr.
+        `together`: what the script wrote is what the command was asked for, so all of it goes to stdout."""
         self._quiet = quiet
         self._raw = raw
         self._shared = [os.isatty(descriptor) for descriptor in (1, 2)]
-        self._streams = {"stdout": 2 if payload else 1, "stderr": 2}
+        self._streams = {"stdout": 2 if payload else 1, "stderr": 1 if together else 2}
         self._filters: dict[str, Filter] = {}
         self._half_line = False
         self._drawn = 0

@@ -11,7 +11,7 @@ from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.variables import MAX_SECRET_BYTES, check_secret_name
 
 
-def set(name: str, from_file: str | None) -> int:
+def set(name: str, from_file: str | None, json: bool) -> int:
     screen = Screen()
     if "=" in name:
         raise UsageError(
@@ -24,6 +24,8 @@ def set(name: str, from_file: str | None) -> int:
         view = client.set_secret(name, value)
     what = "is set" if view.version == 1 else "has a new value; jobs that start from now on find it"
     screen.say(f"secret {name} {what} ({wording.size(len(value))})")
+    if json:
+        screen.json(view)
     return 0
 
 
@@ -32,9 +34,7 @@ def ls(json: bool) -> int:
     with connect(screen) as client:
         secrets = client.secrets()
     if json:
-        import msgspec
-
-        screen.result(msgspec.json.format(msgspec.json.encode(secrets), indent=2).decode())
+        screen.json(secrets)
     elif secrets:
         import time
 
@@ -48,12 +48,14 @@ def ls(json: bool) -> int:
     return 0
 
 
-def rm(names: tuple[str, ...]) -> int:
+def rm(names: tuple[str, ...], json: bool) -> int:
     screen = Screen()
     with connect(screen) as client:
         for name in names:
             client.remove_secret(name)
             screen.say(f"secret {name} is forgotten; jobs that run keep what they were given")
+    if json:
+        screen.json(names)
     return 0
 
 

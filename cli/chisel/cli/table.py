@@ -132,6 +132,7 @@ COMMANDS = (
                 "N", number=True,
             ),
             RAW,
+            Option(("--json",), "Print a line of JSON for each line."),
         ),
         examples=(
             "chisel logs @last",
@@ -163,6 +164,7 @@ COMMANDS = (
         (JOB,),
         (AS_JSON,),
         examples=("chisel why @last", "chisel why 3k9x --json"),
+        aliases=("explain",),
     ),
     Command(
         "wait",
@@ -193,7 +195,7 @@ COMMANDS = (
             "chisel cancel 3k9x 7fq2 --reason 'wrong data'",
             "chisel stop 3k9x --signal USR1 --grace 5m",
         ),
-        aliases=("stop",),
+        aliases=("stop", "kill"),
     ),
     Command(
         "rerun",
@@ -227,7 +229,7 @@ COMMANDS = (
         "Forget the API key of a backend, here and there.",
         "login:logout",
         (Argument("url", "The backend's address; the current one without this.", optional=True),),
-        (Option(("--all",), "Of every backend."),),
+        (Option(("--all",), "Of every backend."), AS_JSON),
         examples=("chisel logout", "chisel logout --all"),
     ),
     Command(
@@ -250,9 +252,12 @@ COMMANDS = (
         examples=("chisel pull @last", "chisel pull 3k9x plots -o results", "chisel pull 3k9x --force"),
     ),
     Command("up", "Start a backend on this machine.", "local:up", options=(
-        Option(("--foreground",), "Stay, and stop it on Ctrl-C."),
+        Option(("--foreground",), "Stay, and stop it on Ctrl-C."), AS_JSON,
     ), examples=("chisel up", "chisel up --foreground")),
-    Command("down", "Stop the backend on this machine.", "local:down", examples=("chisel down",)),
+    Command(
+        "down", "Stop the backend on this machine.", "local:down", options=(AS_JSON,),
+        examples=("chisel down",),
+    ),
     Command(
         "config", "Say what holds for `chisel python` here, and which flag, variable or file says so.",
         "config:config",
@@ -268,7 +273,9 @@ COMMANDS = (
         "completion:completion", (Argument("shell", "bash, zsh or fish."),),
         examples=("chisel completion bash", "chisel completion fish"),
     ),
-    Command("version", "Print the version.", "about:version", examples=("chisel version",)),
+    Command(
+        "version", "Print the version.", "about:version", options=(AS_JSON,), examples=("chisel version",)
+    ),
 )  # fmt: skip
 
 TRACE_COMMANDS = (
@@ -285,7 +292,7 @@ TRACE_COMMANDS = (
         "Save the newest traces of a job as files.",
         "trace:download",
         (JOB, Argument("name", "One trace; all without this.", optional=True)),
-        (Option(("--output", "-o"), "The directory to save in.", "DIR", default="."),),
+        (Option(("--output", "-o"), "The directory to save in.", "DIR", default="."), AS_JSON),
         examples=("chisel trace download @last", "chisel trace download 3k9x matrix_ops -o traces"),
     ),
 )
@@ -329,6 +336,7 @@ USERS_COMMANDS = (
         "End accounts, with their keys and sessions, or invitations.",
         "admin:rm",
         (Argument("names", "Names of accounts.", many=True),),
+        (AS_JSON,),
         examples=("chisel admin users rm bob",),
     ),
 )  # fmt: skip
@@ -340,7 +348,7 @@ SECRET_COMMANDS = (
         " last line end is dropped.",
         "secret:set",
         (Argument("name", "The secret's name, which is also that of the job's variable."),),
-        (Option(("--from-file",), "Take the value from a file, byte for byte.", "FILE"),),
+        (Option(("--from-file",), "Take the value from a file, byte for byte.", "FILE"), AS_JSON),
         examples=("chisel secret set HF_TOKEN", "chisel secret set TLS_KEY --from-file key.pem"),
     ),
     Command(
@@ -357,6 +365,7 @@ SECRET_COMMANDS = (
         "Forget secrets. Jobs that run keep what they were given.",
         "secret:rm",
         (Argument("names", "Names of secrets.", many=True),),
+        (AS_JSON,),
         examples=("chisel secret rm HF_TOKEN",),
     ),
 )

@@ -11,9 +11,7 @@ def ls(job: str, json: bool) -> int:
     with connect(screen) as client:
         traces = client.traces(job)
     if json:
-        import msgspec
-
-        screen.result(msgspec.json.format(msgspec.json.encode(traces), indent=2).decode())
+        screen.json(traces)
     elif traces:
         rows = [("TRACE", "ATTEMPT", "SIZE")]
         rows += [(trace.name, str(trace.attempt), wording.size(trace.size_bytes)) for trace in traces]
@@ -23,7 +21,7 @@ def ls(job: str, json: bool) -> int:
     return 0
 
 
-def download(job: str, name: str | None, output: str) -> int:
+def download(job: str, name: str | None, output: str, json: bool) -> int:
     screen = Screen()
     with connect(screen) as client:
         # By attempt, ascending: of equal names the newest stays.
@@ -32,6 +30,12 @@ def download(job: str, name: str | None, output: str) -> int:
             newest = {key: trace for key, trace in newest.items() if key in (name, f"{name}.json")}
         if not newest:
             raise NotFound(f"job {job} has no trace {name}" if name else f"job {job} has saved no trace")
+        saved = []
         for trace in newest.values():
-            screen.result(client.download_trace(trace, output))
+            path = client.download_trace(trace, output)
+            saved.append({"name": trace.name, "attempt": trace.attempt, "saved_as": path})
+            if not json:
+                screen.result(path)
+    if json:
+        screen.json(saved)
     return 0

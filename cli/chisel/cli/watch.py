@@ -77,9 +77,7 @@ class Watch:
         if means == "ask":
             # Only Ctrl-C, once, is a question; before the backend has answered there is nothing to ask about.
             asks = self._interrupts.number == SIGINT and count == 1 and following.job is not None
-            means = (
-                ask(following.job.id, self._screen, self._interrupts) if asks and following.job else CANCEL
-            )
+            means = ask(following.job, self._screen, self._interrupts) if asks and following.job else CANCEL
         if means == DETACH:
             self._say_it_goes_on()
             return 0

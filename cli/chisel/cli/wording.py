@@ -7,7 +7,7 @@ from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView, sen
 
 NEXT_STEPS = {
     EndReason.OOM: "give it less to do at once, or ask for a machine with more memory",
-    EndReason.DEPS: "mend the requirements file and run it again",
+    EndReason.DEPS: "mend the requirements and run it again",
     EndReason.START: "run it again; if that does not help, tell whoever runs the backend",
     EndReason.TIME_LIMIT: "give it more time or less to do",
     EndReason.OUTPUT_LIMIT: "print less, or write to a file",

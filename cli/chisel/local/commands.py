@@ -14,16 +14,19 @@ NOT_RUNNING = 3
 """Exit status of `chisel status` when the stack is down, as of a service manager's `status`."""
 
 
-def up(foreground: bool) -> int:
+def up(*, foreground: bool, json: bool) -> int:
     """Start the stack of this machine, or heal it; a no-op when it runs well.
 
     In the background by default: returns when a job can be submitted, and two processes of the stack
     look after the rest and each other. In the foreground this process becomes the supervisor: it
     lives until SIGTERM or Ctrl-C and whoever started it (systemd, a container) looks after it.
+    `json`: print what `status` prints.
     """
     if foreground:
         return _up_in_foreground()
     started = starting.start()
+    if json:
+        return status(json=True)
     _say(_summary(Path(data_folder()), fresh=started.fresh, seconds=started.seconds))
     return 0
 
@@ -61,22 +64,32 @@ def _report_ready(folder: Path, ends: dict[str, int]) -> None:
         sys.stderr.write(f"{error}\n")
 
 
-def down() -> int:
+def down(*, json: bool) -> int:
     """Stop the stack of this machine: running jobs are cancelled, queued ones and all data stay."""
     folder = Path(data_folder())
-    if not folder.is_dir():
+    cancelled = _stop(folder, quiet=json)
+    if json:
+        report = {"stopped": cancelled is not None, "cancelled": cancelled or [], "folder": str(folder)}
+        _say(jsonlib.dumps(report, indent=1))
+    elif cancelled is None:
         _say("Chisel is not running")
-        return 0
+    else:
+        _say(f"Chisel is down; its data stays in {folder}")
+    return 0
+
+
+def _stop(folder: Path, *, quiet: bool) -> list[str] | None:
+    """The jobs that this cancels; None when nothing ran."""
+    if not folder.is_dir():
+        return None
     with starting.usable(folder), starting.exclusive(folder):
         if not stopping.running(folder) and not jobs.leftovers(folder):
-            _say("Chisel is not running")
-            return 0
+            return None
         held = jobs.running(folder)
-        if held:
+        if held and not quiet:
             _say(f"Cancelling {_count(len(held), 'running job')}: {', '.join(held)}")
         stopping.stop(folder)
-    _say(f"Chisel is down; its data stays in {folder}")
-    return 0
+    return held
 
 
 def status(json: bool) -> int:

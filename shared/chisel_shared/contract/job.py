@@ -224,6 +224,11 @@ EXIT_STATUSES = (
         " requirements that cannot be installed, a full disk, an agent that is gone or was drained",
     ),
     ("2", "the command line makes no sense, or the script is not where it should be"),
+    (
+        "1",
+        "`chisel doctor` found a fault, or `chisel status` that the backend of this machine lacks a part",
+    ),
+    ("3", "no backend runs on this machine, where `chisel status` asks for one"),
     ("130, 143", "Ctrl-C or SIGTERM ended the command"),
     ("141", "nobody reads its output any more"),
 )
