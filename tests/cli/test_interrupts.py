@@ -58,6 +58,18 @@ def test_a_second_interrupt_leaves_at_once(gateway: Gateway, chisel: Command) ->
     assert gateway.cancels == 1
 
 
+def test_signals_that_come_together_leave_no_job_behind(gateway: Gateway, chisel: Command) -> None:
+    gateway.script.pieces = [("stdout", b"running\n")]
+    gateway.script.end = None
+    with chisel.start("python", "hello.py") as process:
+        wait_for(process, b"running\n")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode in (130, 143)
+    assert gateway.cancels == 1
+
+
 def test_while_there_is_no_job_yet_the_command_just_ends(gateway: Gateway, chisel: Command) -> None:
     gateway.script.refuse = [503] * 10_000
     with chisel.start("python", "hello.py") as process:

@@ -6,21 +6,28 @@ An exception could strike between writing output and counting it; a fact cannot.
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+_ONE_WISH_SECONDS = 1.0
+"""Signals that come together, such as SIGINT and SIGTERM from who ends a whole pipeline, are one wish: the
+first has to be heard before a further one may end the process, or the job would go on for nobody."""
 
 
 class Interrupts:
     """While it is entered, a signal is kept in `number` and makes `wake` readable.
 
     `unheeded` signals wait for the main loop, which sets it back. One ends the process at once,
-    whatever that is waiting for, when `patience` is reached or after `last_chance` was set.
+    whatever that is waiting for, after `last_chance` was set, or when `patience` is reached and the first
+    of them has waited for a second.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.unheeded = 0
+        self._since = 0.0
         self.patience = 2
         self.last_chance = False
         self.before_leaving: Callable[[], None] | None = None
@@ -65,8 +72,12 @@ class Interrupts:
             return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         self.unheeded += 1
-        if self.last_chance or self.unheeded >= self.patience:
+        if self.unheeded == 1:
+            self._since = now
+        out_of_patience = self.unheeded >= self.patience and now - self._since >= _ONE_WISH_SECONDS
+        if self.last_chance or out_of_patience:
             if self.before_leaving is not None:
                 self.before_leaving()
             os._exit(128 + (self.number or number))
