@@ -83,8 +83,8 @@ class Watch:
             return 0
         if means == CANCEL:
             self._interrupts.heed()
-            self._interrupts.last_chance = True
             following.cancel()
+            self._interrupts.last_chance = True
             name = f"job {following.job.id}" if following.job else "the job as soon as the backend answers"
             self._screen.say(f"cancelling {name}; once more to leave at once")
         return None
