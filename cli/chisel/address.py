@@ -137,6 +137,9 @@ def _tls_context() -> "ssl.SSLContext":
     import ssl
 
     context = ssl.create_default_context()
+    # From Python 3.13 on, form counts as well as trust, and the authorities that companies make for
+    # themselves often lack what no earlier Python asked for: what is good on one is good on every one.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     file = os.environ.get(CA_VARIABLE, "").strip()
     if file:
         try:

@@ -4,6 +4,7 @@ What is hidden is what Windows does not have; the standard library's own modules
 there they would be others. `os.name` stays, because the standard library chooses its parts by it.
 """
 
+import asyncio
 import getpass
 import http.client
 import importlib.abc
@@ -19,7 +20,7 @@ import webbrowser
 from collections.abc import Sequence
 from types import ModuleType
 
-LOADED = (getpass, http.client, selectors, shutil, subprocess, tempfile, webbrowser)
+LOADED = (asyncio, getpass, http.client, selectors, shutil, subprocess, tempfile, webbrowser)
 
 MODULES = {
     "_posixsubprocess", "crypt", "fcntl", "grp", "nis", "pty", "pwd", "readline", "resource",

@@ -207,6 +207,12 @@ def _(reader: Reader) -> None:
     assert b"no-such-package-at-all" in reader.chisel("python", "train.py", status=125).stderr
 
 
+@promise(94, "Chisel CLI Options", "GPU count is 1 by default")
+def _(reader: Reader) -> None:
+    reader.write("script.py", "import os\nprint(os.environ['CHISEL_GPU_COUNT'])\n")
+    assert reader.chisel("python", "script.py").stdout == b"1\n"
+
+
 @promise(94, "Chisel CLI Options", "1, 2, 4 and 8 are all the counts there are")
 def _(reader: Reader) -> None:
     said = reader.chisel("python", "train.py", "--gpu", "3", status=2).stderr
@@ -272,6 +278,16 @@ def _(reader: Reader) -> None:
     reader.chisel("ps", env={"CHISEL_BACKEND_URL": reader.cluster.url + "/"})
 
 
+@promise(127, "Environment Variables", "export CHISEL_BACKEND_URL, then chisel python my_script.py")
+def _(reader: Reader) -> None:
+    reader.write("my_script.py", "print('there')\n")
+    stored = _credentials(reader)
+    another = json.loads(stored.read_text()) | {"backend": "http://127.0.0.1:1"}
+    stored.write_text(json.dumps(another))
+    here = {"CHISEL_BACKEND_URL": reader.cluster.url, "CHISEL_API_KEY": ""}
+    assert reader.chisel("python", "my_script.py", env=here).stdout == b"there\n"
+
+
 @promise(123, "Environment Variables", "CHISEL_API_KEY is the authentication token", "`CHISEL_API_KEY`")
 def _(reader: Reader) -> None:
     reader.chisel("ps", env={"CHISEL_API_KEY": reader.cluster.key})
@@ -310,12 +326,29 @@ def _(reader: Reader) -> None:
     reader.chisel("ps", env=STORED)
 
 
-@promise(161, "Credential Storage", "directory permissions are 0o700, file permissions 0o600")
+def _log_in(reader: Reader) -> Path:
+    """`chisel login` with a key that is piped in; where it was stored."""
+    command = [str(Path(sys.executable).with_name("chisel")), "login", reader.cluster.url, "--with-key"]
+    env = reader.cluster.environment({**STORED, "HOME": str(reader.home)})
+    subprocess.run(command, env=env, input=reader.cluster.key.encode(), capture_output=True, check=True)
+    return reader.home / ".chisel" / "credentials.json"
+
+
+@promise(161, "Credential Storage", "directory permissions are 0o700")
 def _(reader: Reader) -> None:
-    stored = _credentials(reader)
+    stored = _log_in(reader)
+    assert stored.parent.stat().st_mode & 0o777 == 0o700
+    stored.parent.chmod(0o755)
+    reader.chisel("ps", env=STORED)
+    assert stored.parent.stat().st_mode & 0o777 == 0o700
+
+
+@promise(162, "Credential Storage", "file permissions are 0o600")
+def _(reader: Reader) -> None:
+    stored = _log_in(reader)
+    assert stored.stat().st_mode & 0o777 == 0o600
     stored.chmod(0o644)
-    code = f"from chisel.auth import authenticate; authenticate({reader.cluster.url!r})"
-    reader.python(code, STORED)
+    reader.chisel("ps", env=STORED)
     assert stored.stat().st_mode & 0o777 == 0o600
 
 

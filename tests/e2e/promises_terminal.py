@@ -1,11 +1,13 @@
 """What the API reference promises to somebody who sits at a terminal."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.promises import Check, Reader, promise, rows
-from tests.support.terminal import Terminal, on_terminal
+from tests.support.terminal import CTRL_C, Terminal, on_terminal
+from tests.support.waiting import until
 
 QUESTIONS = (
     "App name [train]: ",
@@ -48,6 +50,38 @@ def _(reader: Reader) -> None:
     terminal = _at_terminal("python", "train.py")(reader)
     assert b"8 of 8 free now" in terminal.shown
     assert reader.job()["app_name"] == "mine"
+
+
+@promise(290, "CLI Workflow", "2. check authentication: authenticate if needed, opens a browser")
+def _(reader: Reader) -> None:
+    opened = reader.project / "opened"
+    reader.write("browser", f'#!/bin/sh\necho "$1" > {opened}.part\nmv {opened}.part {opened}\n')
+    (reader.project / "browser").chmod(0o755)
+    strange = {
+        "HOME": str(reader.home), "CHISEL_API_KEY": "", "DISPLAY": ":0", "SSH_CONNECTION": "", "SSH_TTY": "",
+        "BROWSER": f"{reader.project}/browser %s",
+    }  # fmt: skip
+    command = [str(Path(sys.executable).with_name("chisel")), "python", "train.py", "-a", "train"]
+    with on_terminal(command, cwd=reader.project, env=reader.cluster.environment(strange)) as terminal:
+        terminal.wait_for(b"use the page that your browser opens")
+        terminal.wait_for(b"waiting for you")
+        asyncio.run(until(opened.exists))
+        terminal.type(CTRL_C)
+        assert terminal.finish() == 130
+    assert opened.read_text().startswith(f"{reader.cluster.url}/login?code=")
+    assert not (reader.home / ".chisel" / "credentials.json").exists()
+
+
+@promise(292, "CLI Workflow", "4. package code, 5. submit job: what there is is said before it is sent")
+def _(reader: Reader) -> None:
+    command = [str(Path(sys.executable).with_name("chisel")), "python", "train.py", "-a", "train"]
+    env = reader.cluster.environment({"HOME": str(reader.home)})
+    with on_terminal(command, cwd=reader.project, env=env) as terminal:
+        assert terminal.finish() == 0
+    steps = [b"packing 1 file, ", b"uploading ", b"job ", b"running on "]
+    assert [terminal.shown.index(step) for step in steps] == sorted(
+        terminal.shown.index(step) for step in steps
+    )
 
 
 @promise(95, "Chisel CLI Options", "interactive is detected: nothing is asked without a terminal")

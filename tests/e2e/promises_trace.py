@@ -2,7 +2,8 @@
 
 import json
 
-from tests.e2e.promises import Reader, promise
+from tests.e2e.promises import Check, Reader, promise, rows
+from tests.support.source import ROOT
 
 TRACED = """\
 from chisel import capture_trace
@@ -94,6 +95,31 @@ def _(reader: Reader) -> None:
     )
     assert reader.python(code) == "💻 Running locally\n"
     assert reader.chisel("python", "-c", code).stdout.decode() == "🚀 Running on cloud GPU!\n"
+
+
+def _pattern(example: str, says: str, traces: tuple[str, ...]) -> Check:
+    """A pattern of the reference, which lies in docs/examples: it runs here, runs there, and is traced."""
+
+    def check(reader: Reader) -> None:
+        reader.write("script.py", (ROOT / "docs" / "examples" / example).read_text(encoding="utf-8"))
+        assert says in reader.python("import runpy; runpy.run_path('script.py', run_name='__main__')")
+        assert says in reader.chisel("python", "script.py").stdout.decode()
+        listed = reader.chisel("trace", "ls", "@last").stdout.decode()
+        for trace in traces:
+            assert trace in listed
+
+    return check
+
+
+rows(180, "Best Practices", {"a traced function that catches and raises": _pattern(
+    "safe_ops.py", "Result: [1.0, 2.0, 3.0]", ("safe_ops.json", "safe_ops.2.json"),
+)})  # fmt: skip
+rows(230, "Advanced Usage", {"the same file here and there": _pattern(
+    "local_development.py", "Result: tensor", ("my_function.json",),
+)})  # fmt: skip
+rows(270, "Type Hints", {"a traced function keeps its hints": _pattern(
+    "type_hints.py", "Doubled: [0, 2, 4, 6]", ("typed_ops.json",),
+)})  # fmt: skip
 
 
 @promise(253, "Advanced Usage", "a script parses its own command line with argparse")

@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 HEADINGS = {
     "capture_trace", "GPU Types", "chisel command", "Chisel CLI Options", "Interactive Mode",
     "Utility Commands", "Environment Variables", "Authentication Functions", "Credential Storage",
-    "Common Exceptions", "Advanced Usage", "CLI Workflow",
+    "Common Exceptions", "Best Practices", "Advanced Usage", "Type Hints", "CLI Workflow",
 }  # fmt: skip
 
 
