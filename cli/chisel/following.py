@@ -28,7 +28,9 @@ without a limit: it runs whether we watch or not."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
-_TICK_SECONDS = 5.0
+_TICK_SECONDS = 2.0
+"""How long nothing may happen before the caller is woken, who then says what takes so long."""
+
 _BACK_SECONDS = 1.0
 """A new connection that has held for so long counts as one, although nothing was said on it."""
 

@@ -1,4 +1,5 @@
-"""F: the commands that people wait for: `chisel --version`, and `chisel ps` on a running stack.
+"""F: the commands that people wait for: `chisel --version`, `chisel --help`, `chisel ps` on a running stack,
+and importing it in a script of theirs, as that script's own clock sees it.
 
 Beside them: bare `python -c pass`, below which no command written in Python can go.
 """
@@ -23,6 +24,20 @@ def measure(stack: Stack, repeats: int) -> list[Figure]:
         ),
         Figure(
             letter="F",
+            what="chisel --help",
+            unit="ms",
+            values=_walls(stack, [command("chisel"), "--help"], repeats),
+            must=200,
+        ),
+        Figure(
+            letter="F",
+            what="from chisel import GPUType, capture_trace",
+            unit="ms",
+            values=tuple(_import_ms(stack) for _ in range(repeats)),
+            must=15,
+        ),
+        Figure(
+            letter="F",
             what="chisel ps",
             unit="ms",
             values=_walls(stack, [command("chisel"), "ps"], repeats),
@@ -36,6 +51,18 @@ def measure(stack: Stack, repeats: int) -> list[Figure]:
             values=_walls(stack, [command("python"), "-c", "pass"], repeats),
         ),
     ]
+
+
+_IMPORT = """
+from time import perf_counter
+began = perf_counter()
+from chisel import GPUType, capture_trace
+print((perf_counter() - began) * 1000)
+"""
+
+
+def _import_ms(stack: Stack) -> float:
+    return float(client.must_succeed(client.run([command("python"), "-c", _IMPORT], env=stack.env)).stdout)
 
 
 def _walls(stack: Stack, argv: list[str], repeats: int) -> tuple[float, ...]:
