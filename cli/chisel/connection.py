@@ -58,10 +58,12 @@ class Text(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """A part of a binary message, in order; `first` begins a message. Parts are never joined here."""
+    """A part of a binary message, in order; `first` begins a message, `last` ends it. Parts are never
+    joined here."""
 
     data: bytes | bytearray
     first: bool
+    last: bool
 
 
 class Connection:
@@ -124,7 +126,7 @@ class Connection:
             match event:
                 case BytesMessage(data=data, message_finished=finished):
                     first, self._within = not self._within, not finished
-                    return Binary(data, first)
+                    return Binary(data, first, finished)
                 case TextMessage(data=text, message_finished=finished):
                     self._text.append(text)
                     if finished:

@@ -63,6 +63,14 @@ class Output(NamedTuple):
     time: float = 0.0
 
 
+class Capped(NamedTuple):
+    """The script has printed more to `stream` than is kept of its beginning, `shown` bytes: what is kept of
+    its end follows when it has ended. Said once an attempt."""
+
+    stream: str
+    shown: int
+
+
 class Changed(NamedTuple):
     """The job is in another state, or something about it is new."""
 
@@ -96,7 +104,7 @@ class Woken(NamedTuple):
     """Nothing happened for a while, or the caller's own `wake` socket has something."""
 
 
-Event = Output | Changed | Attempt | Uploading | Lost | Back | Woken
+Event = Output | Capped | Changed | Attempt | Uploading | Lost | Back | Woken
 
 
 class Submission(NamedTuple):
@@ -145,7 +153,8 @@ class Following:
         self._uploads = 0
         self._head = b""
         self._stream = ""
-        self._at = 0
+        self._at = self._payload_at = 0
+        self._capped: set[str] = set()
 
     @property
     def position(self) -> Position:
@@ -335,6 +344,7 @@ class Following:
             if len(self._head) < frames.OUTPUT_HEADER.size:
                 return
             number, attempt, self._at = frames.OUTPUT_HEADER.unpack_from(self._head)
+            self._payload_at = self._at
             data = self._head[frames.OUTPUT_HEADER.size :]
             self._stream = _STREAMS.get(number, _UNKNOWN) if attempt >= self._attempt else _UNKNOWN
             if attempt > self._attempt:
@@ -342,6 +352,7 @@ class Following:
                     yield Attempt(attempt)
                 self._attempt = attempt
                 self._offsets = {"stdout": 0, "stderr": 0}
+                self._capped.clear()
         if self._stream == _UNKNOWN:
             return
         have, at = self._offsets[self._stream], self._at
@@ -352,6 +363,9 @@ class Following:
         if self._at > have:
             self._offsets[self._stream] = self._at
             yield Output(self._stream, data[have - at :], self._time)
+        elif part.last and self._at == self._payload_at == have and self._stream not in self._capped:
+            self._capped.add(self._stream)
+            yield Capped(self._stream, have)
 
     def _rest(self) -> Iterator[Event]:
         """Pause before the next try, a random part of it so that clients do not come all at once."""

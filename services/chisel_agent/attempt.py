@@ -36,7 +36,7 @@ from chisel_agent.launch import (
 from chisel_agent.outputs import Cap
 from chisel_agent.preparation import Preparation, failure
 from chisel_agent.scheduler import Scheduler
-from chisel_agent.ship import OutputShipping
+from chisel_agent.ship import OutputShipping, append_tails
 from chisel_shared.contract.errors import ChiselError, Stale
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
@@ -332,7 +332,13 @@ class Attempt:
             return
         log.warning("shim_killed")
         await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref)
-        lost = Exit(reason=EndReason.AGENT_LOST, detail="the process that watched over it was killed")
+        omitted = await append_tails(self._folder)
+        lost = Exit(
+            reason=EndReason.AGENT_LOST,
+            detail="the process that watched over it was killed",
+            stdout_omitted=omitted["stdout"],
+            stderr_omitted=omitted["stderr"],
+        )
         write_exit(self._folder, lost)
 
     async def _launch_again(self) -> None:
@@ -384,6 +390,8 @@ def _job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], files: J
         stderr_bytes=totals["stderr"],
         stdout_sha256=sums["stdout"],
         stderr_sha256=sums["stderr"],
+        stdout_omitted=exit_.stdout_omitted,
+        stderr_omitted=exit_.stderr_omitted,
         traces=files.traces.count,
         outputs=files.outputs.count,
         outputs_bytes=files.outputs.size_bytes,

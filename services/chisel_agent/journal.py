@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 
+from chisel_agent import shim_tail
 from chisel_agent.launch import is_running
 from chisel_agent.records import write_all
 from chisel_shared.contract.ids import JobId, is_id
 from chisel_shared.contract.job import JobState
 from chisel_shared.contract.messages import Assignment, AttemptRef
 from chisel_shared.runtime.logs import Log
+from chisel_shared.runtime.output import STREAMS
 
 log = Log("chisel.agent.journal")
 
@@ -55,6 +57,8 @@ class Fate(StrEnum):
     ENDED = "ended"
     FINISHED = "finished"
     DROPPED = "dropped"
+    CUT_OFF = "cut_off"
+    """Its shim was killed, and the end of its long output is still to be shipped."""
     NOTHING = "nothing"
     """It never ran, or its shim was killed: the scheduler is to hear that it is not held."""
 
@@ -113,7 +117,10 @@ def fate(folder: Path, entry: Entry) -> Fate:
         case Phase.LAUNCHED:
             if is_running(folder):
                 return Fate.RUNNING
-            return Fate.ENDED if (folder / "exit").exists() else Fate.NOTHING
+            if (folder / "exit").exists():
+                return Fate.ENDED
+            cut_off = any((folder / f"{name}{shim_tail.SUFFIX}").exists() for name in STREAMS)
+            return Fate.CUT_OFF if cut_off else Fate.NOTHING
 
 
 def recover(attempts: Path) -> list[tuple[Path, Entry | None]]:

@@ -49,12 +49,14 @@ class Plan:
     interrupt_grace_seconds: float = 5.0
     terminate_grace_seconds: float = 5.0
     backlog_bytes: int = 256 << 20
-    output_limit_bytes: int = 0
+    head_bytes: int = 1 << 30
+    tail_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """The record of an end. `reason` is an `EndReason` value, or `gone` when nobody is to be told."""
+    """The record of an end. `reason` is an `EndReason` value, or `gone` when nobody is to be told.
+    Streams have so many bytes in their spools, and so many are left out there."""
 
     reason: str
     exit_code: int | None = None
@@ -62,6 +64,8 @@ class Exit:
     detail: str = ""
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    stdout_omitted: int = 0
+    stderr_omitted: int = 0
 
 
 class Launcher(Protocol):
@@ -81,7 +85,8 @@ def write_plan(folder: Path, plan: Plan) -> None:
         ("interrupt_grace", repr(plan.interrupt_grace_seconds)),
         ("terminate_grace", repr(plan.terminate_grace_seconds)),
         ("backlog", str(plan.backlog_bytes)),
-        ("output_limit", str(plan.output_limit_bytes)),
+        ("head", str(plan.head_bytes)),
+        ("tail", str(plan.tail_bytes)),
     ]
     (folder / "launch").write_bytes(records.encode(pairs))
 
@@ -92,8 +97,9 @@ def make_spools(folder: Path) -> None:
 
 
 def write_exit(folder: Path, end: Exit) -> None:
-    """Record the end of an attempt that never had a shim, as a shim would have."""
+    """Record the end of an attempt that never had a shim, or has lost it, as a shim would have."""
     pairs = [("reason", end.reason), ("detail", end.detail.replace("\0", ""))]
+    pairs += [("stdout_omitted", str(end.stdout_omitted)), ("stderr_omitted", str(end.stderr_omitted))]
     records.write_aside(folder / "exit", records.encode(pairs), durable=True)
 
 
@@ -110,6 +116,8 @@ def read_exit(folder: Path) -> Exit | None:
         detail=fields.get("detail", ""),
         stdout_bytes=int(fields.get("stdout", 0)),
         stderr_bytes=int(fields.get("stderr", 0)),
+        stdout_omitted=int(fields.get("stdout_omitted", 0)),
+        stderr_omitted=int(fields.get("stderr_omitted", 0)),
     )
 
 

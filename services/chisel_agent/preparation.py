@@ -38,7 +38,8 @@ class Limits:
     interrupt_grace_seconds: float = 5.0
     terminate_grace_seconds: float = 5.0
     backlog_bytes: int = 256 << 20
-    output_limit_bytes: int = 0
+    head_bytes: int = 1 << 30
+    tail_bytes: int = 16 << 20
 
 
 class BadJob(Exception):
@@ -96,7 +97,8 @@ class Preparation:
             interrupt_grace_seconds=self._limits.interrupt_grace_seconds,
             terminate_grace_seconds=self._limits.terminate_grace_seconds,
             backlog_bytes=self._limits.backlog_bytes,
-            output_limit_bytes=self._limits.output_limit_bytes,
+            head_bytes=self._limits.head_bytes,
+            tail_bytes=self._limits.tail_bytes,
         )
 
     async def _unpack(self, assignment: Assignment, work: Path) -> None:

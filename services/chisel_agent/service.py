@@ -228,7 +228,8 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
             interrupt_grace_seconds=settings.interrupt_grace_seconds,
             terminate_grace_seconds=settings.terminate_grace_seconds,
             backlog_bytes=settings.backlog_bytes,
-            output_limit_bytes=settings.output_limit_bytes,
+            head_bytes=settings.output_head_bytes,
+            tail_bytes=settings.output_tail_bytes,
         ),
     )
     slots = Slots(gpus.indices)

@@ -38,8 +38,11 @@ class AgentSettings(ServiceSettings):
     bundle_cache_bytes: int = Field(default=10 << 30, ge=0)
     environment_cache_bytes: int = Field(default=50 << 30, ge=0)
     """What installed requirements may take before those that no job uses give way."""
-    output_limit_bytes: int = Field(default=8 << 30, ge=0)
-    """What one attempt may print; 0 for no limit."""
+    output_head_bytes: int = Field(default=1 << 30, gt=0)
+    """How much of each of a job's two streams is kept from its beginning, and shown while it runs."""
+    output_tail_bytes: int = Field(default=16 << 20, ge=0)
+    """How much is kept of the end of a stream that goes on beyond that. What lies between is left out, and
+    counted."""
     outputs_limit_bytes: int = Field(default=4 << 30, ge=0)
     """How much of what one attempt wrote into `./outputs` comes back; what is left out is said."""
     outputs_limit_files: int = Field(default=10_000, ge=0)

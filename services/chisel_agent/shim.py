@@ -10,7 +10,7 @@ attempt's folder; a datagram either way only says "look again":
     lease     end of the lease, if any (agent)     stdout, stderr   the spools
     shipped   bytes that left the spools (agent)   exit      how it ended: written last, whole
     control   this process's socket                ../../doorbell   the agent's socket
-    cgroup    the job's control group
+    cgroup    the job's control group              stdout.tail, stderr.tail   see `shim_tail.py`
 
 Standard library only, and little of it, here and in the other `shim_*` files: jobs wait for their
 imports. `socket`, `signal` and `json` cost more than the interpreter itself, so their C parts and a
@@ -25,6 +25,7 @@ import select
 import time
 
 from chisel_agent.shim_child import Child
+from chisel_agent.shim_stream import Stream
 from chisel_agent.shim_system import (
     SIGCHLD,
     SIGHUP,
@@ -34,7 +35,6 @@ from chisel_agent.shim_system import (
     SIGUSR1,
     SIGUSR2,
     Launch,
-    Stream,
     descendants,
     empty,
     kill_cgroup,
@@ -69,7 +69,7 @@ class Shim:
         self.child = child
         self.secrets = secrets  # never in a file
         self.name = os.fsencode(os.path.basename(folder))
-        self.streams = [Stream(name) for name in STREAMS]
+        self.streams = [Stream(name, head=self.launch.head, tail=self.launch.tail) for name in STREAMS]
         self.poll = select.poll()
         self.pid = 0
         self.status: int | None = None
@@ -203,7 +203,7 @@ class Shim:
         return total - self.shipped > self.launch.backlog
 
     def copy(self, stream: Stream) -> bool:
-        """Move what the pipe holds, up to one piece, to the spool; False when it is empty or at its end."""
+        """Keep what the pipe holds, up to one piece; False when it is empty or at its end."""
         try:
             data = os.read(stream.pipe, PIECE_BYTES)
             if data and not data.endswith(b"\n"):
@@ -216,22 +216,13 @@ class Shim:
                 self.poll.unregister(stream.pipe)
                 stream.polled = False
             return False
-        room = len(data)
-        if self.launch.output_limit:
-            room = self.launch.output_limit - self.streams[0].size - self.streams[1].size
-        if len(data) > room:
-            data = data[: max(0, room)]
-            self.stop("output_limit")
-        view = memoryview(data)
         try:
-            while view:
-                written = os.write(stream.spool, view)
-                stream.size += written
-                view = view[written:]
+            if stream.keep(data):
+                self.ring()
         except OSError as error:
             self.detail = self.detail or f"its output could not be kept: {error.strerror}"
             self.stop("disk", at_once=True)
-        self.ring()
+            self.ring()
         return True
 
     def look(self) -> None:
@@ -330,6 +321,7 @@ class Shim:
         for stream in self.streams:
             while stream.open and self.copy(stream):
                 pass
+            self.detail = self.detail or stream.finish()
 
     def finish(self) -> None:
         reason, code, signal = self.reason, "", ""
@@ -349,6 +341,8 @@ class Shim:
             ("signal", signal),
             ("stdout", str(self.streams[0].size)),
             ("stderr", str(self.streams[1].size)),
+            ("stdout_omitted", str(self.streams[0].omitted)),
+            ("stderr_omitted", str(self.streams[1].omitted)),
             ("seconds", f"{seconds:.3f}"),
             ("detail", self.detail.replace("\0", "")[:2000]),
         )

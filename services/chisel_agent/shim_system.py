@@ -64,7 +64,8 @@ class Launch:
             "interrupt_grace": 5.0,
             "terminate_grace": 5.0,
             "backlog": 256.0 * (1 << 20),
-            "output_limit": 0.0,
+            "head": float(1 << 30),
+            "tail": 16.0 * (1 << 20),
         }
         for part in data.split(b"\0"):
             key, _, value = os.fsdecode(part).partition("=")
@@ -80,18 +81,7 @@ class Launch:
         self.time_limit = numbers["time_limit"]
         self.grace = (numbers["interrupt_grace"], numbers["terminate_grace"])
         self.backlog = int(numbers["backlog"])
-        self.output_limit = int(numbers["output_limit"])
-
-
-class Stream:
-    """One output pipe of the job and the spool file it is copied to."""
-
-    def __init__(self, name: str) -> None:
-        self.spool = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self.size = os.fstat(self.spool).st_size
-        self.pipe = -1
-        self.open = False  # has not reached its end
-        self.polled = False
+        self.head, self.tail = int(numbers["head"]), int(numbers["tail"])
 
 
 def become_subreaper() -> None:

@@ -3,15 +3,33 @@
 import asyncio
 from pathlib import Path
 
+from chisel_agent import shim_tail
 from chisel_agent.launch import write_shipped
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.messages import AttemptRef
+from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.output import STREAMS, Shipper
 from chisel_shared.runtime.streams import Streams, attempt_subject
+
+log = Log("chisel.agent.ship")
 
 _TELL_BYTES = 16 << 20
 """The shim counts backlog in hundreds of MiB; telling it more finely would only cost writes."""
 _BEHIND_POLL_SECONDS = 0.05
+
+
+async def append_tails(folder: Path) -> dict[str, int]:
+    """Put the end of long output where it is shipped from, as the killed shim would have; how many bytes
+    of each stream are left out. Again it changes nothing, and it goes on where it was killed."""
+    for name in STREAMS:
+        for _ in range(shim_tail.TRIES):
+            try:
+                await asyncio.to_thread(shim_tail.append, str(folder / name))
+                break
+            except OSError as error:
+                log.warning("tail_not_appended", folder=folder.name, stream=name, error=repr(error))
+                await asyncio.sleep(1.0)
+    return {name: shim_tail.left_out(str(folder / name)) for name in STREAMS}
 
 
 class OutputShipping:
@@ -24,6 +42,7 @@ class OutputShipping:
                 streams=streams,
                 subject=attempt_subject(agent_id, ref.job_id, ref.attempt, name),
                 spool=folder / name,
+                is_capped=(folder / f"{name}{shim_tail.SUFFIX}").exists,
             )
             for name in STREAMS
         }

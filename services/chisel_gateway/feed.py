@@ -16,8 +16,8 @@ from chisel_shared.contract.ids import AgentId, JobId, ProjectId
 from chisel_shared.contract.job import JobView
 from chisel_shared.contract.messages import GetJob, JobChanged
 from chisel_shared.runtime.bus import Bus
+from chisel_shared.runtime.live import Tail
 from chisel_shared.runtime.logs import Log
-from chisel_shared.runtime.output import Tail
 from chisel_shared.runtime.service import every
 from chisel_shared.runtime.streams import Streams, attempt_subject
 

@@ -22,7 +22,8 @@ from chisel_shared.contract.ids import AgentId, ProjectId
 from chisel_shared.contract.job import FINAL, EndReason, JobEnd, JobState, JobView
 from chisel_shared.contract.messages import GetAttempt
 from chisel_shared.runtime.bus import Bus
-from chisel_shared.runtime.output import STREAMS, Follower, Tail
+from chisel_shared.runtime.live import Tail
+from chisel_shared.runtime.output import STREAMS, Follower
 from chisel_shared.runtime.streams import Chunk, Streams, attempt_subject
 
 _MISSING_SECONDS = 10.0
@@ -141,7 +142,9 @@ class Following:
             chunks = await stack.enter_async_context(aclosing(follower.chunks()))
             stamps = Stamps(storage=self._storage, job_id=view.id, attempt=attempt)
             while (chunk := await self._next(chunks, view, patient=live)) is not None:
-                if not stamped:
+                if chunk.capped and is_over(watch.view, attempt):
+                    continue  # what it says is no longer so
+                if not stamped or chunk.capped:
                     await sink.send_output(attempt, chunk)
                     continue
                 async for piece in stamps.split(chunk):
@@ -173,7 +176,8 @@ class Following:
         follower = self._follower(await self._agent_of(view, attempt), view, attempt, offsets)
         async with aclosing(follower.chunks()) as chunks:
             async for chunk in chunks:
-                await write(chunk.data)
+                if chunk.data:
+                    await write(chunk.data)
                 copied += len(chunk.data)
         return copied
 

@@ -224,6 +224,8 @@ class Archiver:
         size = 0
         async with aclosing(follower.chunks()) as chunks, asyncio.timeout(_STALL_SECONDS) as limit:
             async for chunk in chunks:
+                if not chunk.data:
+                    continue
                 step.append(chunk)
                 size += len(chunk.data)
                 if size >= _STEP_BYTES:

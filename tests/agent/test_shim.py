@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chisel_agent import shim_tail
 from chisel_agent.launch import (
     Exit,
     boottime,
@@ -112,11 +113,55 @@ def test_a_lease_that_ended_before_the_start_prevents_it(job: Job) -> None:
     assert job.run("print('never')") == Exit(reason="lease_expired")
 
 
-def test_more_output_than_allowed_ends_it_at_the_limit(job: Job) -> None:
-    end = job.run("while True: print('x' * 1000)", output_limit_bytes=500_000)
-    assert end.reason == "output_limit"
-    assert end.stdout_bytes + end.stderr_bytes == 500_000
-    assert len(job.spool()) + len(job.spool("stderr")) == 500_000
+NUMBERS = b"".join(b"line %08d\n" % n for n in range(200_000))
+PRINT_NUMBERS = """
+import os, sys
+data = b"".join(b"line %08d\\n" % n for n in range(200_000))
+for at in range(0, len(data), 50_001):
+    os.write(1, data[at : at + 50_001])
+"""
+
+
+def test_of_too_much_output_head_and_tail_are_kept(job: Job) -> None:
+    end = job.run(PRINT_NUMBERS + "os.write(2, b'short'); sys.exit(4)", head_bytes=100_000, tail_bytes=30_000)
+    missing = len(NUMBERS) - 130_000
+    notice = b"\n[chisel: %s bytes were left out here]\n" % f"{missing:,}".encode()
+    expected = NUMBERS[:100_000] + notice + NUMBERS[-30_000:]
+    assert job.spool() == expected
+    assert end == Exit(
+        reason="exit", exit_code=4, stdout_bytes=len(expected), stderr_bytes=5, stdout_omitted=missing
+    )
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_output_that_head_and_tail_hold_together_is_whole(job: Job, over: int) -> None:
+    """And the first byte too much is the first that is missing."""
+    head, tail = 100_000, len(NUMBERS) - 100_000 - over
+    end = job.run(PRINT_NUMBERS, head_bytes=head, tail_bytes=tail)
+    notice = b"\n[chisel: 1 byte was left out here]\n" if over > 0 else b""
+    assert job.spool() == NUMBERS[:head] + notice + NUMBERS[head + max(0, over) :]
+    assert (end.exit_code, end.stdout_omitted) == (0, max(0, over))
+
+
+def test_too_much_output_takes_no_more_of_the_disk_while_it_goes_on(job: Job) -> None:
+    code = "try:\n    while True: print('x' * 1000)\nexcept KeyboardInterrupt: print('bye')"
+    job.start(code, head_bytes=10_000, tail_bytes=20_000)
+    tail = job.folder / "stdout.tail"
+    eventually(lambda: tail.exists() and shim_tail.left_out(str(job.folder / "stdout")) > 5_000_000)
+    assert (job.folder / "stdout").stat().st_size == 10_000
+    assert tail.stat().st_size == shim_tail.HEADER_BYTES + 20_000 + shim_tail.SLACK_BYTES
+    request_stop(job.folder, "user")
+    end = job.end()
+    assert (end.reason, end.stdout_bytes) == ("user", len(job.spool()))
+    assert job.spool().endswith(b"bye\n")
+    assert end.stdout_omitted > 5_000_000
+
+
+def test_more_output_than_a_full_disk_takes_ends_it_and_says_so(job: Job) -> None:
+    (job.folder / "stdout.tail").symlink_to("/dev/full")
+    end = job.run("while True: print('x' * 1000)", head_bytes=10_000, tail_bytes=20_000)
+    assert end.reason == "disk"
+    assert end.detail == "its output could not be kept: No space left on device"
 
 
 def test_a_job_far_ahead_of_what_was_shipped_waits(job: Job) -> None:

@@ -11,7 +11,8 @@ import pytest
 from chisel_shared.contract.errors import NotFound, Unavailable
 from chisel_shared.runtime import output
 from chisel_shared.runtime.bus import nats_connection
-from chisel_shared.runtime.output import Archive, Follower, Tail
+from chisel_shared.runtime.live import Tail
+from chisel_shared.runtime.output import Archive, Follower
 from chisel_shared.runtime.streams import MAX_CHUNK_BYTES, Chunk, Streams
 from tests.support.backends import Nats
 from tests.support.output import Received, Spool

@@ -7,7 +7,7 @@ from chisel.cli import wording
 from chisel.cli.interrupts import Interrupts
 from chisel.cli.question import CANCEL, DETACH, ask, can_ask
 from chisel.cli.render import OutputClosed, Screen
-from chisel.following import Attempt, Back, Changed, Following, Lost, Output, Uploading, Woken
+from chisel.following import Attempt, Back, Capped, Changed, Following, Lost, Output, Uploading, Woken
 from chisel_shared.contract.job import EndReason, JobState, JobView, exit_status
 
 BROKEN_PIPE = 141
@@ -98,6 +98,8 @@ class Watch:
         match event:
             case Output(stream, data) as output:
                 self._screen.output(stream, data if self._stamp is None else self._stamp(output))
+            case Capped(stream, shown):
+                self._screen.say(wording.capped(stream, shown), last=True)
             case Changed(job):
                 self._changed(job)
             case Uploading(sent, total):

@@ -79,11 +79,36 @@ def preparing(job: JobView) -> str:
     return f"{job.agent_name or 'an agent'} is preparing: it fetches the bundle and installs requirements"
 
 
+def capped(stream: str, shown: int) -> str:
+    """Said when a script has printed more than can be shown live."""
+    return (
+        f"{stream} is too long to be kept whole: after {size(shown)} it is not shown any more;"
+        " its last part follows when the job has ended"
+    )
+
+
+def omitted(end: JobEnd) -> list[str]:
+    """What of the output is left out, a line for each stream that was too long."""
+    streams = (
+        ("stdout", end.stdout_omitted, end.stdout_bytes),
+        ("stderr", end.stderr_omitted, end.stderr_bytes),
+    )
+    return [
+        f"left out {size(missing)} of {name} ({missing:,} bytes): its beginning and its end,"
+        f" {size(kept)}, are kept"
+        for name, missing, kept in streams
+        if missing
+    ]
+
+
 def ending(job: JobView) -> str:
     """The last lines about a job."""
-    end = job.end
-    if end is None:
+    if job.end is None:
         return f"job {job.id} is {job.state}"
+    return "\n".join((_ending(job, job.end), *(f"  {line}" for line in omitted(job.end))))
+
+
+def _ending(job: JobView, end: JobEnd) -> str:
     ran = ""
     if job.started_at is not None and job.ended_at is not None:
         ran = f" · ran {duration(max(0.0, job.ended_at - job.started_at))}"

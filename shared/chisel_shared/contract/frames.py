@@ -1,8 +1,10 @@
 """What a client and the gateway say over one WebSocket.
 
 Text frames are JSON, one struct each, told apart by `type`. Binary frames carry output: a fixed
-header (`OUTPUT_HEADER`) and the script's raw bytes. One connection follows at most one job; a client
-that lost its connection opens another and sends `Follow` with the offsets it has.
+header (`OUTPUT_HEADER`) and the script's raw bytes; one without any says that the stream has reached
+what is kept of its beginning, and that its end follows when the job has ended. One connection follows
+at most one job; a client that lost its connection opens another and sends `Follow` with the offsets it
+has.
 """
 
 import struct

@@ -135,7 +135,8 @@ class EndReason(StrEnum):
     TIME_LIMIT = "time_limit"
     """The job's own time limit."""
     OUTPUT_LIMIT = "output_limit"
-    """The job printed more than it may."""
+    """The job printed more than it may. Agents of before could end a job for that; today they leave out
+    what is too much, and the reason is there for what they have recorded."""
     DISK = "disk"
     """The agent's disk was full."""
     USER = "user"
@@ -150,7 +151,12 @@ class EndReason(StrEnum):
 
 class JobEnd(msgspec.Struct, frozen=True):
     """How an attempt ended: its totals, how many trace files it saved, and what it wrote into `./outputs`
-    that comes back. `outputs_left_out` says what does not, a line for each reason."""
+    that comes back. `outputs_left_out` says what does not, a line for each reason.
+
+    `stdout_bytes` and `stderr_bytes` are what is kept and can be read, `stdout_omitted` and
+    `stderr_omitted` how many bytes of a stream that was too long are left out of its middle; a line in the
+    output says so where they would be.
+    """
 
     reason: EndReason
     exit_code: int | None = None
@@ -164,6 +170,8 @@ class JobEnd(msgspec.Struct, frozen=True):
     outputs: int = 0
     outputs_bytes: int = 0
     outputs_left_out: str = ""
+    stdout_omitted: int = 0
+    stderr_omitted: int = 0
 
 
 _END_EVENTS = {

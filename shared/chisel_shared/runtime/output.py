@@ -12,7 +12,6 @@ import hashlib
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from chisel_shared.contract.errors import NotFound, Unavailable
+from chisel_shared.runtime.live import Tail
 from chisel_shared.runtime.logs import Log
-from chisel_shared.runtime.streams import MAX_CHUNK_BYTES, Behind, Chunk, Full, Streams, TailSubscription
+from chisel_shared.runtime.streams import MAX_CHUNK_BYTES, Behind, Chunk, Full, Streams
 
 STREAMS = ("stdout", "stderr")
 
@@ -34,7 +34,6 @@ server a write to disk, whatever its size. A line after silence is sent at once.
 _FULL_SECONDS = 0.5
 _SPOOL_POLL_SECONDS = 0.5
 """A lost doorbell costs at most this much delay."""
-_TAIL_BYTES = 2 << 20
 _IDLE_CHECK_SECONDS = 5.0
 _HASH_STEP_BYTES = 8 << 20
 
@@ -47,10 +46,15 @@ class Shipper:
     silent this looks after what it has shipped, and after the end `run` may be called again.
     """
 
-    def __init__(self, *, streams: Streams, subject: str, spool: Path) -> None:
+    def __init__(
+        self, *, streams: Streams, subject: str, spool: Path, is_capped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`is_capped`: whether the spool will not grow any more until the job has ended."""
         self._streams = streams
         self._subject = subject
         self._spool = spool
+        self._is_capped = is_capped
+        self._told_capped = False
         self._offset = 0
         self._last = 0
         self._total: int | None = None
@@ -90,6 +94,8 @@ class Shipper:
                 if data or self._offset == self._total:
                     finished = await self._ship(data)
                     self._shipped_at = time.monotonic()
+                elif self._capped_here():
+                    finished = await self._ship(b"", capped=True)
                 elif not await self._nudged():
                     finished = await self._resume()
             whole = await self._hash_up_to(descriptor, self._offset)
@@ -103,6 +109,15 @@ class Shipper:
             0 < len(data) < MAX_CHUNK_BYTES
             and self._total is None
             and time.monotonic() - self._shipped_at < _GATHER_SECONDS
+        )
+
+    def _capped_here(self) -> bool:
+        """Whether those who follow are to hear that they have seen all that there will be for now."""
+        return (
+            not self._told_capped
+            and self._total is None
+            and self._is_capped()
+            and self._spool.stat().st_size == self._offset
         )
 
     async def _nudged(self) -> bool:
@@ -128,16 +143,17 @@ class Shipper:
 
     def _go_on_from(self, last: Chunk | None) -> bool:
         self._offset, self._last = (last.end, last.sequence) if last else (0, 0)
+        self._told_capped = last is not None and last.capped
         return last is not None and last.eof is not None
 
-    async def _ship(self, data: bytes) -> bool:
+    async def _ship(self, data: bytes, *, capped: bool = False) -> bool:
         """Store `data` at the current offset; True when that was the end."""
         eof = self._total if self._offset + len(data) == self._total else None
         throttled = False
         while True:
             try:
                 self._last = await self._streams.append(
-                    self._subject, data, offset=self._offset, after=self._last, eof=eof
+                    self._subject, data, offset=self._offset, after=self._last, eof=eof, capped=capped
                 )
             except Behind as found:
                 # Either this very chunk got in although its answer was lost, or the store ends
@@ -156,6 +172,7 @@ class Shipper:
                     self._hash.update(data)
                     self._hashed += len(data)
                 self._offset += len(data)
+                self._told_capped = capped
                 return eof is not None
 
     async def _hash_up_to(self, descriptor: int, end: int) -> bool:
@@ -168,66 +185,13 @@ class Shipper:
         return True
 
 
-class Tail:
-    """The live end of one attempt's output, shared by its followers: a ring of the newest chunks."""
-
-    def __init__(self) -> None:
-        self._chunks: deque[Chunk] = deque()
-        self._bytes = 0
-        self._first = 0
-        self._wakers: set[Callable[[], None]] = set()
-        self._subscription: TailSubscription | None = None
-
-    async def open(self, streams: Streams, subject: str) -> None:
-        """Start listening; returns when nothing stored from now on can be missed, bar lost copies.
-        `Unavailable` leaves nothing behind."""
-        self._subscription = await streams.tail(subject, self.push)
-        try:
-            await streams.flush()
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        if self._subscription is not None:
-            await self._subscription.close()
-
-    def push(self, chunk: Chunk) -> None:
-        self._chunks.append(chunk)
-        self._bytes += len(chunk.data)
-        while self._bytes > _TAIL_BYTES and len(self._chunks) > 1:
-            self._bytes -= len(self._chunks.popleft().data)
-            self._first += 1
-        for wake in self._wakers:
-            wake()
-
-    @property
-    def next_index(self) -> int:
-        """The index the next chunk will have."""
-        return self._first + len(self._chunks)
-
-    def holds(self, index: int) -> bool:
-        """Whether `index` has not yet fallen out of the ring."""
-        return index >= self._first
-
-    def get(self, index: int) -> Chunk | None:
-        """The chunk at `index`, None when it has not come yet; `index` must be held."""
-        place = index - self._first
-        return self._chunks[place] if place < len(self._chunks) else None
-
-    def attach(self, wake: Callable[[], None]) -> None:
-        self._wakers.add(wake)
-
-    def detach(self, wake: Callable[[], None]) -> None:
-        self._wakers.discard(wake)
-
-
 Archive = Callable[[str, int], AsyncGenerator[bytes, None]]
 """`archive(stream, offset)`: the archived bytes from `offset` on; `NotFound` when there are none."""
 
 
 class Follower:
-    """Yields one attempt's output from given offsets: every byte once, each stream in order.
+    """Yields one attempt's output from given offsets: every byte once, each stream in order, and where it
+    stops for now the `capped` chunk that says so, perhaps again.
 
     It pulls: a slow consumer costs one batch of memory, never a queue. Without a `tail` it yields
     what is stored by now and ends; with one it goes on until both totals are known and reached.
@@ -285,7 +249,7 @@ class Follower:
                     in_time = time.monotonic() < look_at
                     if chunk is not None and in_time and (cut := self._cut(chunk)) is not None:
                         index += 1
-                        if cut.data:
+                        if cut.data or cut.capped:
                             yield cut
                         continue
                     # A copy was lost, or one may be: the flow of one stream tells nothing of the other.
@@ -314,7 +278,7 @@ class Follower:
             self._read_to = _unread()  # new bytes under an old number: the stream was made anew
         self._note_read(chunk.sequence, chunk.stream)
         self.offsets[chunk.stream] = have + len(data)
-        return replace(chunk, offset=have, data=data)
+        return replace(chunk, offset=have, data=data, capped=chunk.capped and chunk.offset == have)
 
     def _note_read(self, sequence: int, *names: str) -> None:
         for name in names:
@@ -339,7 +303,7 @@ class Follower:
                 if cut is None:
                     self._hole(chunk)
                 self._note_read(chunk.sequence, *names)
-                if cut.data:
+                if cut.data or cut.capped:
                     yield cut
 
     async def _archived(self, *names: str) -> AsyncGenerator[Chunk, None]:

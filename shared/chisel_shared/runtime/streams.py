@@ -24,7 +24,7 @@ from chisel_shared.runtime.logs import Log
 log = Log("chisel.streams")
 
 OUT, EV = "OUT", "EV"
-OFFSET, EOF = "Chisel-Off", "Chisel-Eof"
+OFFSET, EOF, CAPPED = "Chisel-Off", "Chisel-Eof", "Chisel-Capped"
 MAX_CHUNK_BYTES = 256 * 1024
 _BATCH_MESSAGES, _BATCH_BYTES = 256, 1 << 20
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -34,7 +34,8 @@ _STREAM_FULL = 10077
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive bytes of one stream of one attempt, as stored. `eof` is the total, on the last one.
-    `time` is when the server stored them, in seconds since the epoch; 0 where that is not known."""
+    `time` is when the server stored them, in seconds since the epoch; 0 where that is not known.
+    A `capped` one has no bytes and says that the next will come when the job has ended."""
 
     stream: str
     offset: int
@@ -42,6 +43,7 @@ class Chunk:
     sequence: int
     eof: int | None = None
     time: float = 0.0
+    capped: bool = False
 
     @property
     def end(self) -> int:
@@ -83,6 +85,7 @@ def _chunk(msg: Msg) -> Chunk:
         sequence=int(headers.get("Nats-Sequence", "0")),
         eof=int(eof) if eof is not None else None,
         time=_seconds(headers.get("Nats-Time-Stamp", "")),
+        capped=CAPPED in headers,
     )
 
 
@@ -160,7 +163,14 @@ class Streams:
 
     @heeds_cancellation
     async def append(
-        self, subject: str, data: bytes, *, offset: int, after: int, eof: int | None = None
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        offset: int,
+        after: int,
+        eof: int | None = None,
+        capped: bool = False,
     ) -> int:
         """Store a chunk if `after` is still the subject's last sequence; returns its own sequence.
 
@@ -170,6 +180,8 @@ class Streams:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(after), OFFSET: str(offset)}
         if eof is not None:
             headers[EOF] = str(eof)
+        if capped:
+            headers[CAPPED] = "1"
         try:
             ack = await self._js.publish(subject, data, headers=headers, timeout=2)
         except nats.js.errors.APIError as error:
@@ -199,6 +211,7 @@ class Streams:
             data=bytes(found.data or b""),
             sequence=found.seq or 0,
             eof=int(eof) if eof is not None else None,
+            capped=CAPPED in headers,
         )
 
     @heeds_cancellation
