@@ -198,6 +198,8 @@ class Gateway:
         for stream, data in script.pieces if follow.output else ():
             if follow.timestamps:
                 await _say(socket, frames.Stamp(script.time))
+            if not data:
+                await self._send(socket, stream, offsets[stream], b"")  # its end comes when the job has ended
             for at in range(0, len(data), script.chunk):
                 piece = data[at : at + script.chunk]
                 start = max(0, have[stream] - offsets[stream])
@@ -208,9 +210,10 @@ class Gateway:
                     skip -= 1
                     continue
                 if budget is not None and budget < len(piece) - start:
-                    await self._send(
-                        socket, stream, offsets[stream] - len(piece) + start, piece[start:][:budget]
-                    )
+                    if budget:
+                        await self._send(
+                            socket, stream, offsets[stream] - len(piece) + start, piece[start:][:budget]
+                        )
                     drop(request)
                     return
                 if budget is not None:

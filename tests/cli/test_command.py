@@ -77,6 +77,22 @@ def test_the_status_is_the_scripts(
     assert says in done.stderr
 
 
+def test_output_that_is_too_long_is_said_to_be(gateway: Gateway, chisel: Command) -> None:
+    gateway.script.pieces = [("stdout", b"h" * 5_000), ("stdout", b""), ("stdout", b"\nend\n")]
+    gateway.script.end = JobEnd(
+        reason=EndReason.EXIT, exit_code=2, stdout_bytes=5_005, stdout_omitted=1_234_567_890
+    )
+    done = chisel("python", "hello.py")
+    assert (done.status, done.stdout) == (2, b"h" * 5_000 + b"\nend\n")
+    assert lines(done.stderr)[2] == (
+        "chisel: stdout is too long to be kept whole: after 5.0 kB it is not shown any more; its last part"
+        " follows when the job has ended"
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "  left out 1.2 GB of stdout (1,234,567,890 bytes): its beginning and its end, 5.0 kB, are kept"
+    )
+
+
 def test_bytes_survive_lost_connections(gateway: Gateway, chisel: Command) -> None:
     data = os.urandom(1_000_000)
     gateway.script.pieces = [("stdout", data), ("stderr", b"e" * 1000), ("stdout", data)]

@@ -16,6 +16,7 @@ from chisel.client import Client
 from chisel.following import (
     Attempt,
     Back,
+    Capped,
     Changed,
     Event,
     Following,
@@ -146,6 +147,18 @@ def test_connections_cut_anywhere_lose_and_double_nothing(
     assert kinds(events, Lost, Back)[:2] == [Lost, Back]
     assert len(kinds(events, Lost)) == len(kinds(events, Back)) <= 8
     assert len(gateway.jobs_by_key) == 1
+
+
+def test_that_only_the_end_is_still_to_come_is_said_once_whatever_is_cut(
+    gateway: Gateway, client: Client, bundle: Bundle
+) -> None:
+    head, end = b"h" * 1_000, b"e" * 1_000
+    gateway.script.pieces = [("stdout", head), ("stdout", b""), ("stderr", b"err"), ("stdout", end)]
+    gateway.script.cut_after = [500, 700, 300]
+    events, written = gather(client.run(spec(bundle), bundle))
+    assert written == {"stdout": head + end, "stderr": b"err"}
+    assert [event for event in events if isinstance(event, Capped)] == [Capped("stdout", 1_000)]
+    assert len(kinds(events, Lost)) == 3
 
 
 def test_a_hole_in_the_output_is_asked_for_again(gateway: Gateway, client: Client, bundle: Bundle) -> None:

@@ -308,3 +308,31 @@ async def test_a_stop_says_going_away(
         message = await socket.receive(timeout=2)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
         await asyncio.wait_for(draining, 2)
+
+
+async def test_who_follows_hears_where_output_stops_for_now_and_who_comes_later_does_not(
+    http: Http, streams: Streams, backend: Backend, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path)
+    spool.write(b"head\n")
+    async with connected(http()) as socket:
+        await submitted(socket, http(), spool)
+        await backend.assign(spool)
+        async with spool.shipping(streams) as tasks:
+            while socket.data.get((1, "stdout")) != [b"head\n"]:
+                await socket.next()
+            spool.capped = True
+            spool.nudge()
+            while socket.data[(1, "stdout")] != [b"head\n", b""]:
+                await socket.next()
+            spool.write(b"[some bytes were left out]\ntail\n")
+            spool.finish()
+            await asyncio.gather(*tasks)
+        await backend.end(spool)
+        await socket.end()
+        assert digests(socket) == written(spool)
+    async with connected(http()) as late:
+        await late.say(Follow(job_id=spool.job_id))
+        await late.end()
+        assert digests(late) == written(spool)
+        assert b"" not in late.data[(1, "stdout")]

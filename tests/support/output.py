@@ -23,6 +23,7 @@ class Spool:
         self.written = {name: 0 for name in STREAMS}
         self._hashes = {name: hashlib.sha256() for name in STREAMS}
         self._shippers: dict[str, Shipper] = {}
+        self.capped = False
         for name in STREAMS:
             self.path(name).touch()
 
@@ -39,6 +40,11 @@ class Spool:
         self.written[stream] += len(data)
         self._hashes[stream].update(data)
         if shipper := self._shippers.get(stream):
+            shipper.nudge()
+
+    def nudge(self) -> None:
+        """The agent is to look."""
+        for shipper in self._shippers.values():
             shipper.nudge()
 
     def sha256(self, stream: str = "stdout") -> str:
@@ -58,6 +64,7 @@ class Spool:
                 streams=streams,
                 subject=attempt_subject(self.agent_id, self.job_id, self.attempt, name),
                 spool=self.path(name),
+                is_capped=lambda: self.capped,
             )
             for name in STREAMS
         }
