@@ -25,6 +25,7 @@ from chisel_shared.runtime.logs import Log
 log = Log("chisel.agent.launch")
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+BACKLOG_BYTES = 256 << 20
 _TRIES = 3
 _LOG_BYTES = 4 << 20
 NO_SECRETS: Mapping[str, bytes] = MappingProxyType({})
@@ -48,7 +49,7 @@ class Plan:
     time_limit_seconds: float | None = None
     interrupt_grace_seconds: float = 5.0
     terminate_grace_seconds: float = 5.0
-    backlog_bytes: int = 256 << 20
+    backlog_bytes: int = BACKLOG_BYTES
     head_bytes: int = 1 << 30
     tail_bytes: int = 16 << 20
 
@@ -89,6 +90,15 @@ def write_plan(folder: Path, plan: Plan) -> None:
         ("tail", str(plan.tail_bytes)),
     ]
     (folder / "launch").write_bytes(records.encode(pairs))
+
+
+def backlog_of(folder: Path) -> int:
+    """How far ahead of what was shipped the spools may be, as the shim of `folder` knows it."""
+    try:
+        fields = dict(records.decode((folder / "launch").read_bytes()))
+    except FileNotFoundError:
+        fields = {}  # it ended before it was launched
+    return int(fields.get("backlog", BACKLOG_BYTES))
 
 
 def make_spools(folder: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from chisel_agent import shim_tail
-from chisel_agent.launch import write_shipped
+from chisel_agent.launch import backlog_of, write_shipped
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.runtime.logs import Log
@@ -80,15 +80,17 @@ class OutputShipping:
     async def _tell(self) -> None:
         """Let a job that was held back for its backlog go on."""
         told = 0
+        # A job that has to wait is two steps ahead of what it was told: then one of the two is seen below.
+        step = max(1, min(_TELL_BYTES, backlog_of(self._folder) // 2))
         while True:
             self._rung.clear()
             offsets = [shipper.shipped_bytes for shipper in self._shippers.values()]
-            if sum(offsets) - told >= _TELL_BYTES:
+            if sum(offsets) - told >= step:
                 told = sum(offsets)
                 write_shipped(self._folder, *offsets)
             size = sum((self._folder / name).stat().st_size for name in STREAMS)
             # A held back job writes nothing, so nothing rings: only looking finds out.
-            behind = size - sum(offsets) > _TELL_BYTES or sum(offsets) - told >= _TELL_BYTES
+            behind = size - sum(offsets) > step or sum(offsets) - told >= step
             try:
                 async with asyncio.timeout(_BEHIND_POLL_SECONDS if behind else None):
                     await self._rung.wait()
