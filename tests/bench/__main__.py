@@ -1,4 +1,4 @@
-"""`python -m tests.bench [A A4 B C1 C2 D E F G S] [--repeats N] [--json FILE]`"""
+"""`python -m tests.bench [A A4 B C1 C2 D E F G H S] [--repeats N] [--json FILE]`"""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ from tests.bench import (
     e_idle,
     f_start,
     g_cancel,
+    h_loud,
     s_scale,
 )
 from tests.bench.figures import Figure, table
@@ -33,6 +34,7 @@ MEASURES: dict[str, Callable[[Stack, int], list[Figure]]] = {
     "D": d_upload.measure,
     "E": e_idle.measure,
     "B": b_throughput.measure,
+    "H": h_loud.measure,
     "S": s_scale.measure,
 }
 """In the order they run: those that leave much behind come last."""

@@ -40,7 +40,21 @@ while time.time() < end:
     time.sleep(0.2)
 """
 
-_FILES = {"hello": HELLO, "nothing": NOTHING, "lines": LINES, "stamps": STAMPS, "sleeper": SLEEPER}
+LOUD = """\
+import os, sys
+left, block = int(sys.argv[1]), b"y\\n" * 32768
+while left:
+    left -= os.write(1, block[:left])
+"""
+
+_FILES = {
+    "hello": HELLO,
+    "nothing": NOTHING,
+    "lines": LINES,
+    "stamps": STAMPS,
+    "sleeper": SLEEPER,
+    "loud": LOUD,
+}
 
 
 def write(folder: Path) -> None:

@@ -51,15 +51,22 @@ class Command:
 
     def wait_for_output(self, expected: bytes, *, timeout: float = 30.0) -> bytes:
         """Everything on stdout so far, once `expected` is part of it."""
+        return self._wait_for(1, expected, timeout)
+
+    def wait_for_error(self, expected: bytes, *, timeout: float = 30.0) -> bytes:
+        """The same of stderr."""
+        return self._wait_for(2, expected, timeout)
+
+    def _wait_for(self, number: int, expected: bytes, timeout: float) -> bytes:
         end = time.monotonic() + timeout
         with self._arrived:
-            while expected not in self._written[1]:
+            while expected not in self._written[number]:
                 left = end - time.monotonic()
                 said = bytes(self._written[2]).decode(errors="replace")
                 assert self._open, f"it ended without writing {expected!r}: {said}"
                 assert left > 0, f"no {expected!r} within {timeout:g} s: {said}"
                 self._arrived.wait(left)
-            return bytes(self._written[1])
+            return bytes(self._written[number])
 
     def finish(self, *, timeout: float = 60.0) -> Finished:
         """Wait for its end; a command that takes longer is killed and fails the test."""
