@@ -56,15 +56,8 @@ def measure(stack: Stack, repeats: int) -> list[Figure]:
     meanwhile = f"while a job prints {size / 1e9:g} GB"
 
     def figure(what: str, unit: str, value: float, must: float | None = None, note: str = "") -> Figure:
-        return Figure(
-            letter="H",
-            what=what,
-            unit=unit,
-            values=(value,),
-            must=must,
-            note=note,
-            fault=fault if must else "",
-        )
+        wrong = fault if must else ""
+        return Figure(letter="H", what=what, unit=unit, values=(value,), must=must, note=note, fault=wrong)
 
     return [
         figure(f"{meanwhile}: the agent's memory at most", "MB", peaks["agent"], must=150),
