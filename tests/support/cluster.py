@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from chisel.local import jobs
@@ -28,6 +29,7 @@ from tests.support.backends import (
     wait_for_postgres,
 )
 from tests.support.commands import Command, Finished
+from tests.support.full_disk import SmallDisk, small_disk
 from tests.support.processes import Server, ServerLike, free_port
 from tests.support.proxy import CuttingProxy
 from tests.support.reaper import reaped
@@ -53,6 +55,8 @@ class Cluster:
         self._down: set[str] = set()
         self._commands: list[Command] = []
         self._proxies: dict[str, CuttingProxy] = {}
+        self.disks: dict[str, SmallDisk] = {}
+        """The small file systems of this cluster, by the folder each is mounted at."""
         for name in SERVICES:
             self._add(name, f"chisel_{name}", self._settings(name))
 
@@ -68,10 +72,10 @@ class Cluster:
         self._down.add(name)
         self._servers[name].kill()
 
-    def stop(self, name: str) -> int:
+    def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """Ask one to end; its exit status."""
         self._down.add(name)
-        return self._servers[name].stop()
+        return self._servers[name].stop(number)
 
     def start(self, name: str) -> None:
         """Start one that is down; it may not be ready yet."""
@@ -129,8 +133,12 @@ class Cluster:
 
     def wait_ready(self) -> None:
         """Return when every service answers and every agent may be given work."""
-        self.until(lambda: (self.folder / "key").exists() and self._status("/ready") == 200)
+        self.until(lambda: (self.folder / "key").exists() and self.is_ready())
         self.until(lambda: set(self._agents) - self._down <= self.online_agents())
+
+    def is_ready(self) -> bool:
+        """Whether every service answers, as the gateway sees it."""
+        return self._status("/ready") == 200
 
     def online_agents(self) -> set[str]:
         agents = self.get("/api/v1/agents")["agents"]
@@ -317,19 +325,27 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(*, agents: Mapping[str, int]) -> Iterator[Cluster]:
+def running_cluster(
+    *, agents: Mapping[str, int], disks: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[Cluster]:
     """A cluster that is ready, with agents of so many simulated GPUs by name; clean at the end, or
-    the test fails."""
+    the test fails. `disks` are folders of it (`nats/jetstream`, `db`, `storage`, `agent-NAME`) that get
+    file systems of so many bytes of their own."""
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
         stack.enter_context(reaped(folder))
+        small = {
+            name: stack.enter_context(small_disk(folder / name, size_bytes=size))
+            for name, size in disks.items()
+        }
         nats_folder, postgres_folder = folder / "nats", folder / "db"
-        nats_folder.mkdir()
-        postgres_folder.mkdir()
+        nats_folder.mkdir(exist_ok=True)
+        postgres_folder.mkdir(exist_ok=True)
         nats = stack.enter_context(running_nats(nats_folder))
         postgres = stack.enter_context(running_postgres(postgres_folder))
         asyncio.run(wait_for_postgres(postgres.url()))
         cluster = Cluster(folder, nats, postgres)
+        cluster.disks = small
         stack.callback(cluster.close)
         for name in SERVICES:
             cluster.start(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chisel.local import jobs
 from tests.support.backends import wanted_backend
+from tests.support.full_disk import unmount_below
 
 
 @contextmanager
@@ -36,6 +37,7 @@ def main(folder: Path, backend: str) -> None:
 
         for label in ("nats", "db"):
             containers.remove_all(f"{folder.name}-{label}")
+    unmount_below(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
