@@ -45,7 +45,8 @@ T = TypeVar("T")
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`away` names what does not answer."""
+    """`away` names what does not answer; the bus also when its server (NATS) has stopped storing, storage
+    also when it has no room for uploads."""
 
     ok: bool
     away: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from chisel_shared.contract.errors import ChiselError, Unavailable
 from chisel_shared.contract.ids import Digest, ProjectId
 from chisel_shared.contract.messages import Authorize, HasBundle, ListAgents
 from chisel_shared.runtime.bus import Bus
+from chisel_shared.runtime.streams import Streams
 
 _ASK_SECONDS = 2.0
 _VALID_SECONDS = 0.1
@@ -17,19 +18,22 @@ _VALID_SECONDS = 0.1
 class Readiness:
     """Remembers its answer for a moment, and asks once for all who ask at the same time."""
 
-    def __init__(self, *, bus: Bus, storage: StorageClient) -> None:
+    def __init__(self, *, bus: Bus, streams: Streams, storage: StorageClient) -> None:
         self._bus = bus
+        self._streams = streams
         self._storage = storage
         self._asking = asyncio.Lock()
         self._away: tuple[str, ...] = ()
         self._asked_at = float("-inf")
 
     async def away(self) -> tuple[str, ...]:
-        """The names of what does not answer; empty when all is well."""
+        """The names of what does not answer, or could not keep what it is given; empty when all is well."""
         async with self._asking:
             if time.monotonic() - self._asked_at > _VALID_SECONDS:
-                answers = await asyncio.gather(self._auth(), self._scheduler(), self._storage_too())
-                names = ("auth", "scheduler", "storage")
+                answers = await asyncio.gather(
+                    self._auth(), self._scheduler(), self._storage_too(), self._streams_too()
+                )
+                names = ("auth", "scheduler", "storage", "bus")
                 self._away = tuple(name for name, ok in zip(names, answers, strict=True) if not ok)
                 self._asked_at = time.monotonic()
             return self._away
@@ -50,6 +54,12 @@ class Readiness:
         except ChiselError:
             return False
         return True
+
+    async def _streams_too(self) -> bool:
+        try:
+            return not await self._streams.failed()
+        except Unavailable:
+            return False
 
     async def _storage_too(self) -> bool:
         try:

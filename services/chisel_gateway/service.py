@@ -40,7 +40,7 @@ class Gateway(Service):
             desk=JobDesk(bus=bus),
             following=following,
             storage=storage,
-            readiness=Readiness(bus=bus, storage=storage),
+            readiness=Readiness(bus=bus, streams=streams, storage=storage),
             describe=lambda: description,
         )
         peers = Peers(proxies=settings.proxies, public_url=settings.public_url)

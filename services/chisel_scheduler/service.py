@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chisel_scheduler import validation
+from chisel_scheduler import bus_watch, validation
+from chisel_scheduler.bus_watch import BusWatch
 from chisel_scheduler.cordon_desk import CordonDesk
 from chisel_scheduler.lifecycle import REACHED
 from chisel_scheduler.outbox import Relay
@@ -35,8 +36,6 @@ log = Log("chisel.scheduler")
 
 _CANCEL_SECONDS = 2.0
 """How long the fast way to cancel waits; the agent's next renewal is the sure way."""
-_ENSURE_STREAMS_SECONDS = 5.0
-"""A bus that lost its store gets its streams back within this."""
 _RETRY_SECONDS = 0.2
 
 Clock = Callable[[], datetime]
@@ -48,7 +47,7 @@ class Scheduler(Service):
     def __init__(
         self, *, settings: SchedulerSettings, bus: Bus, streams: Streams, database: Database, clock: Clock
     ) -> None:
-        self._settings, self._bus, self._streams, self._clock = settings, bus, streams, clock
+        self._settings, self._bus, self._clock = settings, bus, clock
         self._jobs = Jobs(database=database, pool=settings.pool)
         self._queue = Queue(database=database, pool=settings.pool)
         self._agents = Agents(database=database)
@@ -66,6 +65,9 @@ class Scheduler(Service):
         # its connections to the others.
         self._one_claim = asyncio.Lock()
         self._relay = Relay(database=database, streams=streams)
+        self._bus_watch = BusWatch(
+            streams=streams, max_bytes=settings.stream_max_bytes, alarm=settings.bus_alarm_file
+        )
         self.reaper = Reaper(
             settings=settings,
             bus=bus,
@@ -89,9 +91,8 @@ class Scheduler(Service):
             ready.set()
             reap = self._settings.reap_seconds
             tasks.create_task(every(reap, self._reap, log=log, name="reaper"), name="reaper")
-            tasks.create_task(
-                every(_ENSURE_STREAMS_SECONDS, self._ensure_streams, log=log, name="streams"), name="streams"
-            )
+            watching = every(bus_watch.ROUND_SECONDS, self._bus_watch.run_once, log=log, name="bus")
+            tasks.create_task(watching, name="bus")
 
     async def drain(self) -> None:
         """Leave the groups, so that other replicas answer. A request cut off here is repeated by its
@@ -289,10 +290,6 @@ class Scheduler(Service):
 
     async def _reap(self) -> None:
         await self.reaper.run_once(self._clock())
-
-    async def _ensure_streams(self) -> None:
-        async with asyncio.timeout(_ENSURE_STREAMS_SECONDS):
-            await self._streams.ensure(max_bytes=self._settings.stream_max_bytes)
 
 
 async def build(settings: SchedulerSettings, stack: AsyncExitStack) -> Scheduler:

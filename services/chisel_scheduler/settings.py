@@ -1,5 +1,7 @@
 """Settings of the scheduler: `CHISEL_SCHEDULER_*`."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -33,3 +35,6 @@ class SchedulerSettings(DatabaseSettings):
     """Pause between two rounds of the reaper; also the longest a lost wake delays a job."""
     stream_max_bytes: int = Field(default=8 << 30, ge=1 << 20)
     """Size of the output stream on the bus; the event stream takes an eighth more."""
+    bus_alarm_file: Path | None = None
+    """Gets the line `nats` every few seconds while NATS has stopped writing a stream, as after its disk was
+    full: then only a restart of NATS helps. A file to watch, or a named pipe."""

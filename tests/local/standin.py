@@ -1,7 +1,8 @@
 """A supervisor of stand-ins: `python -m tests.local.standin FOLDER NAME...`.
 
 A child named `crashes…` ends at once with status 3, one named `stubborn…` ignores its stop signal,
-any other waits for it. Every start is written to FOLDER/starts.
+any other waits for it. Every start is written to FOLDER/starts. A restart because of an alarm helps NAME
+unless there is a file `no help for NAME`; being asked whether it does leaves a file `asked`.
 """
 
 import os
@@ -24,8 +25,18 @@ def main(folder: Path, names: list[str]) -> None:
         while True:
             signal.pause()
 
+    def helped(name: str) -> bool:
+        (folder / "asked").touch()
+        return not (folder / f"no help for {name}").exists()
+
     children = [
-        Child(name=name, run=lambda name=name: be(name), stage=stage, stop_seconds=0.3)  # type: ignore[misc]
+        Child(
+            name=name,
+            run=lambda name=name: be(name),  # type: ignore[misc]
+            stage=stage,
+            stop_seconds=0.3,
+            helped_by_restart=lambda name=name: helped(name),  # type: ignore[misc]
+        )
         for stage, name in enumerate(names)
     ]
     for part in ("run", "logs"):

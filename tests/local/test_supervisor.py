@@ -14,7 +14,7 @@ import pytest
 from chisel.local import processes
 from chisel.local.child import Backoff
 from chisel.local.processes import Process
-from chisel.local.supervisor import KEEPER, SUPERVISOR, ends_of
+from chisel.local.supervisor import ALARM, KEEPER, SUPERVISOR, ends_of
 
 
 class Standins:
@@ -139,6 +139,40 @@ def test_a_child_that_keeps_failing_is_started_ever_more_slowly(standins: Standi
     assert len(standins.starts("crashes")) <= 5
 
 
+def test_who_is_said_to_be_ill_is_restarted_once_that_can_help(standins: Standins) -> None:
+    standins.supervise("one", "two")
+    other, ill = standins.process("one").pid, standins.process("two").pid
+
+    def raise_alarm() -> None:
+        with (standins.folder / ALARM).open("a") as alarm:
+            alarm.write("nobody\ntwo\n")
+
+    def restarted() -> bool:
+        raise_alarm()
+        return standins.process("two").pid != ill
+
+    (standins.folder / "no help for two").touch()
+    standins.until(lambda: (raise_alarm(), (standins.folder / "asked").exists())[-1])
+    assert standins.process("two").pid == ill
+    (standins.folder / "no help for two").unlink()
+    standins.until(restarted)
+    standins.comes_back("two", ill)
+    assert standins.process("one").pid == other
+
+
+def test_who_is_ill_and_does_not_end_is_killed(standins: Standins) -> None:
+    standins.supervise("stubborn")
+    ill = standins.process("stubborn").pid
+
+    def killed() -> bool:
+        with (standins.folder / ALARM).open("a") as alarm:
+            alarm.write("stubborn\n")
+        return not standins.alive("stubborn") or standins.process("stubborn").pid != ill
+
+    standins.until(killed, seconds=20)
+    standins.comes_back("stubborn", ill)
+
+
 def test_a_stop_ends_everything_even_who_ignores_it(standins: Standins) -> None:
     standins.supervise("one", "stubborn")
     ended = [standins.process(name) for name in ("one", "stubborn", KEEPER, SUPERVISOR)]
@@ -161,7 +195,7 @@ def test_backoff_is_quick_first_and_forgives_after_a_steady_run() -> None:
     for second in range(7):
         backoff.started(now=float(second))
         delays.append(backoff.ended(now=second + 0.5))
-    assert delays == [0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 10.0]
+    assert delays == [0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0]
     backoff.started(now=100.0)
     assert backoff.ended(now=111.0) == 0.0
     assert backoff.failures == 1

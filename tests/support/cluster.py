@@ -48,6 +48,8 @@ class Cluster:
         self.postgres = postgres
         self.ports = {"gateway": free_port(), "storage": free_port()}
         self.url = f"http://127.0.0.1:{self.ports['gateway']}"
+        self.bus_alarm = folder / "bus-alarm"
+        """What asks for a restart of NATS."""
         self.home = folder / "home"
         self.home.mkdir()
         self._servers: dict[str, ServerLike] = {"nats": nats.server, "postgres": postgres.server}
@@ -139,6 +141,15 @@ class Cluster:
     def is_ready(self) -> bool:
         """Whether every service answers, as the gateway sees it."""
         return self._status("/ready") == 200
+
+    def ill(self) -> list[str]:
+        """What is not well, as the gateway sees it."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=5):
+                return []
+        except urllib.error.HTTPError as error:
+            with error:
+                return list(json.load(error)["away"])
 
     def online_agents(self) -> set[str]:
         agents = self.get("/api/v1/agents")["agents"]
@@ -312,6 +323,8 @@ class Cluster:
                 "AGENT_NATS_USER": "agent",
                 "AGENT_NATS_PASSWORD": AGENT_PASSWORD,
             }
+        if name == "scheduler":
+            settings["BUS_ALARM_FILE"] = str(self.bus_alarm)
         if name in ("storage", "gateway"):
             settings |= {"HOST": "127.0.0.1", "PORT": str(self.ports[name])}
         if name == "storage":

@@ -1,5 +1,6 @@
 """An outage as a user lives through it: a job prints all the while, another is submitted in the middle."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ class Healed:
 
     ready: float
     job: float
+
+
+def tell(line: str) -> None:
+    """A line for who runs the tests with `-s`, or looks at what a failed one wrote."""
+    sys.stdout.write(line + "\n")
 
 
 class Ordeal:
@@ -60,7 +66,7 @@ class Ordeal:
         done = self.submit("after").finish()
         assert (done.returncode, done.stdout) == (0, b"after ran\n"), done.stderr
         healed = Healed(ready=ready, job=time.monotonic() - ended_at)
-        print(f"{cause}: ready after {healed.ready:.2f} s, a new job through after {healed.job:.2f} s")
+        tell(f"{cause}: ready after {healed.ready:.2f} s, a new job through after {healed.job:.2f} s")
         return healed
 
     def finish(self) -> Any:
@@ -84,5 +90,5 @@ def outlast(
     time.sleep(max(0.0, began + seconds - time.monotonic()))
     end()
     healed = ordeal.until_healed(cause, ended_at=time.monotonic())
-    print(f"{cause}: a submission meanwhile was {ordeal.must_have_run_or_been_refused('during', during)}")
+    tell(f"{cause}: a submission meanwhile was {ordeal.must_have_run_or_been_refused('during', during)}")
     return healed

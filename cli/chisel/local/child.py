@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chisel.local import processes
 from chisel.local.processes import Process
 
-_RESTART_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+_RESTART_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0)
 STEADY_SECONDS = 10.0
 """Who ran this long is no longer failing."""
 
@@ -26,6 +26,8 @@ class Child:
     """Forked only after `prepare` was called, because it wants what that imports."""
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 10.0
+    helped_by_restart: Callable[[], bool] = lambda: True
+    """Asked when an alarm says that it is ill: whether the cause is gone and only it has not noticed."""
 
 
 class Backoff:
@@ -33,14 +35,14 @@ class Backoff:
 
     def __init__(self) -> None:
         self.failures = 0
-        self._started = 0.0
+        self.started_at = 0.0
 
     def started(self, *, now: float) -> None:
-        self._started = now
+        self.started_at = now
 
     def ended(self, *, now: float) -> float:
         """Seconds until the next start: none after a steady run, more with every quick end."""
-        self.failures = 1 if now - self._started >= STEADY_SECONDS else self.failures + 1
+        self.failures = 1 if now - self.started_at >= STEADY_SECONDS else self.failures + 1
         return _RESTART_SECONDS[min(self.failures, len(_RESTART_SECONDS)) - 1]
 
 

@@ -15,6 +15,7 @@ from chisel.local import servers
 from chisel.local.child import Child
 from chisel.local.stack import ADMIN_TOKEN_FILE, KEY_FILE
 from chisel.local.state import State
+from chisel.local.supervisor import ALARM
 
 SERVICES = ("auth", "scheduler", "storage", "agent", "gateway")
 NAMES = ("postgres", "nats", *SERVICES)
@@ -23,6 +24,7 @@ MARK = "CHISEL_LOCAL_STACK"
 _KEPT_VARIABLES = (MARK, "CHISEL_AGENT_GPU_MODEL")
 _FOR_SERVERS = (MARK, "PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _WHEN_NO_GPU = "sim:8"
+_ROOM_BYTES = 16 << 20
 
 _POSTGRES, _NATS, _BEHIND, _AGENT, _GATEWAY = range(5)
 
@@ -32,7 +34,12 @@ def children(folder: Path, state: State) -> tuple[Child, ...]:
     return (
         # SIGINT is its fast shutdown: sessions are ended, nothing is lost.
         Child(name="postgres", stage=_POSTGRES, run=lambda: _be_postgres(folder, state), stop_signal=2),
-        Child(name="nats", stage=_NATS, run=lambda: _be_nats(folder, state)),
+        Child(
+            name="nats",
+            stage=_NATS,
+            run=lambda: _be_nats(folder, state),
+            helped_by_restart=lambda: _has_room(folder / "nats"),
+        ),
         *(
             Child(
                 name=name,
@@ -73,7 +80,7 @@ def variables(name: str, folder: Path, state: State) -> dict[str, str]:
             "AGENT_NATS_USER": "agent",
             "AGENT_NATS_PASSWORD": state.agent_password,
         },
-        "scheduler": {**bus, **tables},
+        "scheduler": {**bus, **tables, "BUS_ALARM_FILE": str(folder / ALARM)},
         "storage": {
             **bus,
             **tables,
@@ -138,6 +145,15 @@ def _be_nats(folder: Path, state: State) -> None:
     command = servers.nats_command(config)
     _forget_environment()
     os.execve(command[0], command, {**os.environ, **servers.NATS_VARIABLES})
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether what stores there could: with less it would be full again at once."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize >= _ROOM_BYTES
 
 
 def _be_postgres(folder: Path, state: State) -> None:

@@ -12,6 +12,9 @@ Any process may be killed at any time:
   children by their records, and forks a new keeper;
 - the keeper: the supervisor forks another.
 
+One that lives but is ill is restarted too, when another of the stack writes its name into the pipe
+`run/alarm`, and a restart can help.
+
 A child writes its own record before it does anything, then checks that its parent still lives: so
 a new supervisor either reads the record or the child ends by itself, and nothing ever runs twice.
 """
@@ -35,6 +38,7 @@ from chisel.local.processes import Process
 from chisel.local.state import write_private
 
 KEEPER, SUPERVISOR = "keeper", "supervisor"
+ALARM = Path("run", "alarm")
 RETRY = signal.SIGUSR1
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, RETRY)
@@ -42,6 +46,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, RETRY)
 _LOOK_SECONDS = 0.5
 """How often to look where the kernel cannot tell of a process's end."""
 _LOG_CHECK_SECONDS = 300.0
+_ALARM_HEEDED_SECONDS = 3.0
+"""Alarms about a child that was started, or asked to end, so recently are about its past."""
 _FAILURES_BEFORE_REPAIR = 2
 
 
@@ -76,6 +82,8 @@ class Supervisor:
         self._ends = dict.fromkeys((*self._children, KEEPER), 0)
         self._signals: list[int] = []
         self._wakeup = (-1, -1)
+        self._alarm = -1
+        self._restarted: dict[str, tuple[Process, float]] = {}
 
     def run(self) -> Process | None:
         """Supervise until stopped, then None. In the fork that is to be the keeper: the supervisor
@@ -127,6 +135,12 @@ class Supervisor:
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._signals.append(number))
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        alarm = self._folder / ALARM
+        if not alarm.is_fifo():
+            alarm.unlink(missing_ok=True)
+            os.mkfifo(alarm, 0o600)
+        # Open for writing too, or it would be at its end whenever nobody writes.
+        self._alarm = os.open(alarm, os.O_RDWR | os.O_NONBLOCK)
 
     def _asked_to_stop(self) -> bool:
         return any(number != RETRY for number in self._signals)
@@ -219,7 +233,7 @@ class Supervisor:
         """Sleep until something happens, and answer it."""
         poll = select.poll()
         names = {descriptor: name for name, descriptor in self._watches.items()}
-        for descriptor in (*names, self._wakeup[0]):
+        for descriptor in (*names, self._wakeup[0], self._alarm):
             poll.register(descriptor, select.POLLIN)
         now = time.monotonic()
         until = min([_LOG_CHECK_SECONDS, *(due - now for due in self._due.values())])
@@ -235,10 +249,25 @@ class Supervisor:
                 self._on_end(name, reap(process.pid))
         if self._asked_to_stop():
             return
+        self._heed(set(_drain(self._alarm).decode(errors="replace").split()))
         for name in [name for name, due in self._due.items() if due <= time.monotonic() and name != KEEPER]:
             self._start(self._children[name])
         for name in (*self._children, SUPERVISOR):
             logs.trim(self._log(name))
+
+    def _heed(self, names: set[str]) -> None:
+        """Restart whom an alarm names, if that can help; kill who does not end of it."""
+        now = time.monotonic()
+        for name in names & self._children.keys() & self._running.keys():
+            child, process = self._children[name], self._running[name]
+            asked, at = self._restarted.get(name, (None, 0.0))
+            if asked != process:
+                at = self._backoff[name].started_at
+            if now - at < _ALARM_HEEDED_SECONDS or not child.helped_by_restart():
+                continue
+            say("restarting", child=name, because="alarm")
+            process.signal(child.stop_signal if asked != process else signal.SIGKILL)
+            self._restarted[name] = (process, now)
 
     def _on_end(self, name: str, status: int | None) -> None:
         self._running.pop(name, None)
@@ -325,9 +354,12 @@ def _myself() -> Process:
     return process
 
 
-def _drain(descriptor: int) -> None:
+def _drain(descriptor: int) -> bytes:
+    """All that waits there."""
+    found = b""
     try:
-        while os.read(descriptor, 512):
-            continue
+        while part := os.read(descriptor, 512):
+            found += part
     except BlockingIOError:
-        return
+        pass
+    return found

@@ -29,6 +29,9 @@ MAX_CHUNK_BYTES = 256 * 1024
 _BATCH_MESSAGES, _BATCH_BYTES = 256, 1 << 20
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _STREAM_FULL = 10077
+_SERVERS_FAULT = 500
+_NOBODYS = {OUT: "out.-", EV: "ev.-"}
+"""Subjects on which nothing is ever stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +291,26 @@ class Streams:
             raise Unavailable("the output stream does not answer") from error
         if problem := json.loads(answer.data).get("error"):
             raise Unavailable(f"the output stream was not purged: {problem.get('description')}")
+
+    @heeds_cancellation
+    async def failed(self) -> dict[str, str]:
+        """The streams that the server has stopped writing, with its reason; none when all is well.
+
+        After a failed write, on a full disk for instance, the server writes the stream no more, whatever
+        room there is, until it is restarted: publishes go unanswered, reads are answered. It says so to
+        who purges, and a purge of nothing writes nothing. `Unavailable` when it does not answer at all.
+        """
+        failed: dict[str, str] = {}
+        for stream, subject in _NOBODYS.items():
+            ask = json.dumps({"filter": subject}).encode()
+            try:
+                answer = await self._client.request(f"$JS.API.STREAM.PURGE.{stream}", ask, timeout=2)
+            except (TimeoutError, OSError, nats.errors.Error) as error:
+                raise Unavailable(f"the stream {stream} does not answer") from error
+            problem = json.loads(answer.data).get("error")
+            if problem and problem.get("code") == _SERVERS_FAULT:
+                failed[stream] = str(problem.get("description"))
+        return failed
 
     @heeds_cancellation
     async def flush(self) -> None:
