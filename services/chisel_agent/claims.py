@@ -8,7 +8,7 @@ from chisel_agent.attempt import lease_end
 from chisel_agent.launch import boottime
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.slots import Slots
-from chisel_shared.contract.errors import ChiselError, Stale, Unavailable
+from chisel_shared.contract.errors import ChiselError, Stale, StorageFull, Unavailable
 from chisel_shared.contract.ids import new_id
 from chisel_shared.contract.messages import Assignment, Claimed
 from chisel_shared.runtime.failpoints import failpoint
@@ -102,7 +102,7 @@ class Claims:
                 await asyncio.sleep(_LONGEST_DELAY_SECONDS)
                 await self._rejoin()
                 return None
-            except Unavailable as error:
+            except (Unavailable, StorageFull) as error:
                 if delay == _LONGEST_DELAY_SECONDS:
                     log.warning("claim_unanswered", error=str(error))
                 if self._closed:

@@ -195,7 +195,7 @@ def test_backoff_is_quick_first_and_forgives_after_a_steady_run() -> None:
     for second in range(7):
         backoff.started(now=float(second))
         delays.append(backoff.ended(now=second + 0.5))
-    assert delays == [0.0, 0.1, 0.3, 1.0, 3.0, 5.0, 5.0]
+    assert delays == [0.0, 0.1, 0.3, 1.0, 3.0, 3.0, 3.0]
     backoff.started(now=100.0)
     assert backoff.ended(now=111.0) == 0.0
     assert backoff.failures == 1

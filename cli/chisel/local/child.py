@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from chisel.local import processes
 from chisel.local.processes import Process
 
-_RESTART_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0, 5.0)
+_RESTART_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""The longest is how long what could not start is away after whatever kept it from it has ended."""
 STEADY_SECONDS = 10.0
 """Who ran this long is no longer failing."""
 

@@ -223,6 +223,10 @@ def postgres_command(data: Path, sockets: Path, *, durable: bool = True) -> list
         "checkpoint_timeout": "30min",
         "max_wal_size": "256MB",
         "log_min_messages": "warning",
+        # A crash ends the whole server, and whoever supervises it starts another. By itself it would try
+        # once, and when that fails too, as on a full disk, it may wait for ever for a process that has
+        # ended: seen with 18.4, two times of three.
+        "restart_after_crash": "off",
     }
     if not durable:
         # Commits are still written, so the death of Postgres loses none; only that of the machine may.

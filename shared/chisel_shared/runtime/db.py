@@ -33,6 +33,7 @@ _AWAY = (
 )
 # Two transactions met: the loser is simply run again.
 _RACED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_FULL = "the server's database has no space left: ask its operator to make room, then try again"
 _TRIES = 5
 _ACQUIRE_SECONDS = 5.0
 
@@ -61,7 +62,7 @@ class Database:
             except _RACED as error:
                 log.debug("transaction_raced", error=repr(error))
             except asyncpg.DiskFullError as error:
-                raise StorageFull("the server's database has no space left; its operator must act") from error
+                raise StorageFull(_FULL) from error
             except asyncpg.DataError:
                 raise  # an InterfaceError by its class, a defect of ours by its nature
             except _AWAY as error:

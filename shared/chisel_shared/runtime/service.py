@@ -23,6 +23,9 @@ Build = Callable[[S, AsyncExitStack], Awaitable["Service"]]
 
 log = Log("chisel.service")
 
+_SAY_AGAIN_SECONDS = 60.0
+"""Of a failure that goes on: an outage must not fill the disk with what is said about it."""
+
 
 class Service(ABC):
     """One running service. `run` works until cancelled; `drain` makes the end graceful."""
@@ -37,13 +40,18 @@ class Service(ABC):
 
 
 async def every(seconds: float, run_once: Callable[[], Awaitable[None]], *, log: Log, name: str) -> None:
-    """Call `run_once` for ever, `seconds` apart. A failure is logged and the next turn tries again:
-    periodic work heals, so it must not die of what it heals."""
+    """Call `run_once` for ever, `seconds` apart. A failure is logged, one that goes on now and then only,
+    and the next turn tries again: periodic work heals, so it must not die of what it heals."""
+    loop = asyncio.get_running_loop()
+    said, say_again_at = "", 0.0
     while True:
         try:
             await run_once()
+            said = ""
         except Exception as error:
-            log.warning("periodic_work_failed", work=name, error=repr(error))
+            if repr(error) != said or loop.time() >= say_again_at:
+                said, say_again_at = repr(error), loop.time() + _SAY_AGAIN_SECONDS
+                log.warning("periodic_work_failed", work=name, error=said)
         await asyncio.sleep(seconds)
 
 
