@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ import msgspec
 from chisel_agent import journal, sandbox
 from chisel_agent.environment import leave_environment
 from chisel_agent.files import JobFiles
+from chisel_agent.full_disk import unless_full
 from chisel_agent.gateway import Gateway
 from chisel_agent.job_secrets import JobSecrets
 from chisel_agent.journal import Entry, Fate, Phase
@@ -26,6 +28,7 @@ from chisel_agent.launch import (
     Exit,
     Launcher,
     is_running,
+    lease_end,
     make_spools,
     read_exit,
     request_stop,
@@ -42,6 +45,7 @@ from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.contract.stops import SIGNALS, Stop
+from chisel_shared.runtime.disk import no_space
 from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log, bound
 from chisel_shared.runtime.streams import Streams
@@ -72,12 +76,6 @@ class Services:
     files_wait_seconds: float
 
 
-def lease_end(claimed_at: float, lease_seconds: float) -> float:
-    """When a job that may be run again must have ended, had its lease been renewed at `claimed_at`:
-    early enough that it is gone before anybody else may start it."""
-    return claimed_at + lease_seconds - min(30.0, lease_seconds / 5)
-
-
 class Attempt:
     def __init__(
         self, *, folder: Path, entry: Entry, services: Services, on_released: Callable[["Attempt"], None]
@@ -93,6 +91,7 @@ class Attempt:
         self._ran = False
         self._ran_or_ended = asyncio.Event()
         self._ended = False
+        self._failed: Exit | None = None
         self._released = False
         self._launches = 1
         self._shipping = OutputShipping(
@@ -141,32 +140,28 @@ class Attempt:
         if not self.held or self._ended or (self._stop.is_set() and not hastened):
             return
         log.info("stop_requested", job_id=self.ref.job_id, attempt=self.ref.attempt, signal=how.signal)
+        at_once, number, grace = how.signal == "KILL", SIGNALS[how.signal], how.grace_seconds
+        ask = partial(request_stop, at_once=at_once, signal=number, grace_seconds=grace)
+        if self.entry.phase is Phase.LAUNCHED and not unless_full(ask, self._folder, EndReason.USER):
+            return  # every renewal asks again
         self._stopped_by = how.signal
         self._stop.set()
-        if self.entry.phase is Phase.LAUNCHED:
-            request_stop(
-                self._folder,
-                EndReason.USER,
-                at_once=how.signal == "KILL",
-                signal=SIGNALS[how.signal],
-                grace_seconds=how.grace_seconds,
-            )
 
     def drop(self) -> None:
         """It is not ours any more: end it at once and tell nobody."""
         if self.held:
             log.warning("attempt_dropped", job_id=self.ref.job_id, attempt=self.ref.attempt)
             launched = self.entry.phase is Phase.LAUNCHED
-            self._write(phase=Phase.DROPPED)
+            self._note(phase=Phase.DROPPED)
             self._gone.set()
             if launched:
-                request_stop(self._folder, GONE, at_once=True)
+                unless_full(partial(request_stop, at_once=True), self._folder, GONE)
 
     def renewed(self, sent_at: float) -> None:
         """The scheduler knew it as ours when it answered what was sent at `sent_at`."""
         assignment = self.entry.assignment
         if assignment.spec.retries > 0 and self.held and not self._ended:
-            write_lease(self._folder, lease_end(sent_at, assignment.lease_seconds))
+            unless_full(write_lease, self._folder, lease_end(sent_at, assignment.lease_seconds))
 
     async def ship_again(self) -> None:
         """Make sure that the output of this finished attempt is in the stream, whatever befell that."""
@@ -177,8 +172,20 @@ class Attempt:
             log.debug("spool_gone", job_id=self.ref.job_id)  # archived and dropped meanwhile
 
     def _write(self, **changes: object) -> None:
+        """Journal what must be known to the next agent before anything else is done."""
+        entry = msgspec.structs.replace(self.entry, **changes)
+        journal.write(self._folder, entry)
+        self.entry = entry
+
+    def _note(self, **changes: object) -> None:
+        """Journal what the scheduler knows, and so would tell the next agent."""
         self.entry = msgspec.structs.replace(self.entry, **changes)
-        journal.write(self._folder, self.entry)
+        unless_full(journal.write, self._folder, self.entry)
+
+    def _fail(self, end: Exit) -> None:
+        """It ends without a shim. With no room to record that, the next agent finds that it never began."""
+        self._failed = end
+        unless_full(write_exit, self._folder, end)
 
     async def run(self, fate: Fate | None) -> None:
         """Live from the beginning (None), or from where an earlier agent was killed."""
@@ -190,11 +197,13 @@ class Attempt:
                 except* Exception as errors:
                     # One attempt's defect must not cost the others, nor this one its result: go on
                     # as a new agent would, from what lies on disk.
-                    log.error("attempt_failed", error=repr(errors.exceptions))
+                    defects = errors.split(lambda error: isinstance(error, OSError) and no_space(error))[1]
+                    say = log.error if defects else log.warning
+                    say("attempt_failed", error=repr(errors.exceptions))
                 await asyncio.sleep(_AGAIN_SECONDS)
                 fate = journal.fate(self._folder, self.entry)
                 if fate is Fate.NOTHING and self.entry.phase is Phase.PREPARING:
-                    write_exit(self._folder, Exit(reason=EndReason.START, detail="the agent failed"))
+                    self._fail(Exit(reason=EndReason.START, detail="the agent failed"))
                     fate = Fate.ENDED
 
     async def _live_or_vanish(self, fate: Fate | None) -> None:
@@ -215,7 +224,7 @@ class Attempt:
             progress = tasks.create_task(self._report_progress(), name="progress")
             if fate is None:
                 await self._prepare_and_launch()
-            if (self._folder / "exit").exists():
+            if self._failed is not None or (self._folder / "exit").exists():
                 make_spools(self._folder)  # it may have ended before it had any
             shipping = tasks.create_task(self._shipping.run(), name="ship")
             watching = tasks.create_task(self._files.traces.watch(), name="traces")
@@ -242,7 +251,7 @@ class Attempt:
         """Afterwards there is a shim, or an end on record."""
         failed = await self._try_to_launch()
         if failed is not None:
-            write_exit(self._folder, failed)
+            self._fail(failed)
 
     async def _try_to_launch(self) -> Exit | None:
         entry = self.entry
@@ -296,7 +305,7 @@ class Attempt:
 
     async def _report(self, state: JobState) -> None:
         answer = await self._services.scheduler.progress(self.ref, state)
-        self._write(reported=state)
+        self._note(reported=state)
         if answer.cancel_requested:
             self.stop(answer.stop)
 
@@ -305,7 +314,7 @@ class Attempt:
     async def _await_exit(self) -> Exit:
         while True:
             self._rung.clear()
-            exit_ = read_exit(self._folder)
+            exit_ = read_exit(self._folder) or self._failed
             if exit_ is None or exit_.reason != EndReason.START:
                 self._ran = (self._folder / "running").exists()
             if self._ran or exit_ is not None:
@@ -345,7 +354,7 @@ class Attempt:
         try:
             secrets = await self._services.secrets.of(self.entry.assignment)
         except ChiselError as error:
-            write_exit(self._folder, failure(error))
+            self._fail(failure(error))
             return
         self._services.launcher.launch(self._folder, secrets)
 
@@ -358,7 +367,7 @@ class Attempt:
             log.info("end_decided_without_us", error=str(error))
         failpoint("done.answered")
         log.info("finished", reason=end.reason, exit_code=end.exit_code, signal=end.signal)
-        self._write(phase=Phase.FINISHED, finished_at=time.time())
+        self._note(phase=Phase.FINISHED, finished_at=time.time())
         failpoint("done.recorded")
         self._release()
 

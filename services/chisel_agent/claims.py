@@ -4,8 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from chisel_agent.attempt import lease_end
-from chisel_agent.launch import boottime
+from chisel_agent.launch import boottime, lease_end
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.slots import Slots
 from chisel_shared.contract.errors import ChiselError, Stale, StorageFull, Unavailable
@@ -33,12 +32,15 @@ class Claims:
         slots: Slots,
         start: Callable[[Assignment, float], None],
         rejoin: Callable[[], Awaitable[None]],
+        has_room: Callable[[], bool],
         poll_seconds: float,
     ) -> None:
+        """Nothing is claimed while not `has_room`."""
         self._scheduler = scheduler
         self._slots = slots
         self._start = start
         self._rejoin = rejoin
+        self._has_room = has_room
         self._poll_seconds = poll_seconds
         self._wake = asyncio.Event()
         self._closed = False
@@ -67,7 +69,7 @@ class Claims:
             self._wake.clear()
             free = len(self._slots.free)
             wait_seconds = self._poll_seconds
-            if free and not self._closed:
+            if free and not self._closed and self._has_room():
                 self._idle.clear()
                 try:
                     answer = await self._claim(free)

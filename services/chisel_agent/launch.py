@@ -39,6 +39,12 @@ def boottime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+def lease_end(claimed_at: float, lease_seconds: float) -> float:
+    """When a job that may be run again must have ended, had its lease been renewed at `claimed_at`:
+    early enough that it is gone before anybody else may start it."""
+    return claimed_at + lease_seconds - min(30.0, lease_seconds / 5)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything a shim has to know. `argv[0]` is looked up in the PATH of `env`."""

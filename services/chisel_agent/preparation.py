@@ -1,7 +1,6 @@
 """From an assignment to something that can be launched: bundle, files, environment, plan."""
 
 import asyncio
-import errno
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -22,13 +21,13 @@ from chisel_agent.variables import Surroundings, command, job_variables
 from chisel_shared.contract.errors import ChiselError
 from chisel_shared.contract.job import EndReason
 from chisel_shared.contract.messages import Assignment
+from chisel_shared.runtime.disk import no_space
 from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.preparation")
 
 _UNPACKING = 2
 """Packs at a time: one is fetched or waits for the disk while the other is decompressed."""
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +161,7 @@ def failure(error: Exception) -> Exit:
             return Exit(reason=EndReason.START, detail=f"the bundle cannot be unpacked: {error}")
         case BadJob() | CorruptDownload() | ValueError() | ChiselError():
             return Exit(reason=EndReason.START, detail=str(error))
-        case OSError() if error.errno in _NO_SPACE:
+        case OSError() if no_space(error):
             return Exit(reason=EndReason.DISK, detail=str(error.strerror))
         case OSError():
             log.warning("preparation_failed", error=repr(error))

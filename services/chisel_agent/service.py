@@ -27,6 +27,7 @@ from chisel_agent.outputs import Cap
 from chisel_agent.ports import Ports
 from chisel_agent.preparation import Limits, Preparation, failure
 from chisel_agent.renewal import Renewal
+from chisel_agent.reserve import Reserve
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.sdk import expose
 from chisel_agent.settings import AgentSettings, environment_for_installer, environment_for_jobs
@@ -61,6 +62,7 @@ class Agent(Service):
         launcher: ColdLauncher,
         doorbell: Doorbell,
         cgroup_parent: str,
+        reserve: Reserve,
         poll_seconds: float,
         renew_seconds: float,
         finish_seconds: float,
@@ -77,7 +79,12 @@ class Agent(Service):
         self._finish_seconds = finish_seconds
         self._tasks: asyncio.TaskGroup | None = None
         self._claims = Claims(
-            scheduler=scheduler, slots=slots, start=self._start, rejoin=self._hello, poll_seconds=poll_seconds
+            scheduler=scheduler,
+            slots=slots,
+            start=self._start,
+            rejoin=self._hello,
+            has_room=reserve.is_there,
+            poll_seconds=poll_seconds,
         )
         self._renewal = Renewal(scheduler=scheduler, attempts=attempts)
         attempts.on_freed = self._claims.wake
@@ -256,6 +263,7 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         launcher=launcher,
         doorbell=doorbell,
         cgroup_parent=cgroup_parent,
+        reserve=Reserve(data, reserve_bytes=settings.reserve_bytes),
         poll_seconds=settings.poll_seconds,
         renew_seconds=settings.renew_seconds,
         finish_seconds=settings.finish_seconds,

@@ -50,6 +50,8 @@ class AgentSettings(ServiceSettings):
     files_wait_seconds: float = Field(default=600.0, ge=0)
     """How long the end of a job waits for its traces and outputs to be stored, as long as they get on;
     what takes longer follows it."""
+    reserve_bytes: int = Field(default=1 << 30, ge=0)
+    """With less than this free on the disk of `data_dir`, at most a twentieth of it, nothing new is taken."""
     backlog_bytes: int = Field(default=256 << 20, gt=0)
     """How far a job's output may be ahead of what was shipped before the job has to wait."""
     interrupt_grace_seconds: float = Field(default=5.0, ge=0)

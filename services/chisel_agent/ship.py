@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from chisel_agent import shim_tail
+from chisel_agent.full_disk import unless_full
 from chisel_agent.launch import backlog_of, write_shipped
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.messages import AttemptRef
@@ -85,9 +86,9 @@ class OutputShipping:
         while True:
             self._rung.clear()
             offsets = [shipper.shipped_bytes for shipper in self._shippers.values()]
-            if sum(offsets) - told >= step:
+            untold = sum(offsets) - told >= step
+            if untold and unless_full(write_shipped, self._folder, *offsets):
                 told = sum(offsets)
-                write_shipped(self._folder, *offsets)
             size = sum((self._folder / name).stat().st_size for name in STREAMS)
             # A held back job writes nothing, so nothing rings: only looking finds out.
             behind = size - sum(offsets) > step or sum(offsets) - told >= step

@@ -39,7 +39,7 @@ _AT_ONCE = 4
 _STEP_BYTES = 4 << 20
 """What one attempt holds in memory before it is written, synced and recorded."""
 _STALL_SECONDS = 10.0
-_RETRY_SECONDS = (1.0, 10.0)
+_RETRY_SECONDS = (1.0, 4.0)
 _MANY_MESSAGES = 20_000
 _CROWDED, _SOME_MESSAGES = 0.25, 128
 _UNCERTAIN = (EndReason.LEASE_EXPIRED, EndReason.AGENT_LOST)

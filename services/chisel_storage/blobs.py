@@ -6,7 +6,6 @@ implementation of `Blobs`.
 """
 
 import asyncio
-import errno
 import hashlib
 import os
 import shutil
@@ -18,12 +17,13 @@ from typing import Protocol
 from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, TooLarge
 from chisel_shared.contract.files import FileKind
 from chisel_shared.contract.ids import Digest, JobId, ProjectId, is_digest, is_id, new_id
+from chisel_shared.runtime.disk import no_space, room
 
 BLOCK_BYTES = 1 << 20
 """How much is written at a time: below that, handing work to a thread costs more than the work."""
 
+_NO_ROOM = "the server has no space left for uploads: ask its operator to make room, then try again"
 _FOLDERS = {FileKind.TRACE: "traces", FileKind.OUTPUT: "files"}
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,9 @@ class Blobs(Protocol):
 
         `BadRequest` when it does not have the promised `sha256`, `TooLarge`, `StorageFull`.
         """
+
+    def has_room(self) -> bool:
+        """Whether `put` would be taken now, if it is not too large."""
 
     def find(self, key: str) -> Path | None:
         """The file of `key`, None when there is none."""
@@ -70,22 +73,21 @@ def file_key(kind: FileKind, job_id: JobId, attempt: int, sha256: Digest) -> str
     return f"{_FOLDERS[kind]}/{job_id}/{attempt}/{sha256}"
 
 
-def no_space(error: OSError) -> bool:
-    """Whether the disk, or the quota on it, is full."""
-    return error.errno in _FULL
-
-
 class DiskBlobs:
-    """Blobs below one folder of one file system."""
+    """Blobs below one folder of one file system, of which they leave `reserve_bytes` free."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
         self._root = root
+        self._reserve_bytes = reserve_bytes
         self._aside = root / "incoming"
 
     def prepare(self) -> None:
         """Make the folders, and drop what uploads left behind that a crash cut off."""
         shutil.rmtree(self._aside, ignore_errors=True)
         self._aside.mkdir(parents=True)
+
+    def has_room(self) -> bool:
+        return not room(self._root).is_short_of(self._reserve_bytes)
 
     def find(self, key: str) -> Path | None:
         path = self._root / key
@@ -99,6 +101,8 @@ class DiskBlobs:
             async for block in in_blocks(body):
                 if arriving.size + len(block) > limit_bytes:
                     raise TooLarge(f"the server takes at most {limit_bytes:,} bytes here")
+                if not self.has_room():
+                    raise StorageFull(_NO_ROOM)
                 await asyncio.to_thread(arriving.write, block)
             if sha256 is not None and arriving.sha256 != sha256:
                 raise BadRequest(f"what arrived has the sha256 {arriving.sha256}, not {sha256}")
@@ -106,7 +110,7 @@ class DiskBlobs:
             return Blob(arriving.sha256, arriving.size)
         except OSError as error:
             if no_space(error):
-                raise StorageFull from error
+                raise StorageFull(_NO_ROOM) from error
             raise
         finally:
             await asyncio.shield(asyncio.to_thread(arriving.discard))

@@ -10,7 +10,7 @@ import re
 import aiofiles
 from aiohttp import web
 
-from chisel_shared.contract.errors import BadRequest, NotFound, Unauthenticated
+from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, Unauthenticated
 from chisel_shared.contract.ids import Digest, ProjectId
 from chisel_shared.runtime.http import Handler, as_json, body, guarded
 from chisel_shared.runtime.logs import Log
@@ -60,8 +60,10 @@ class StorageHttp:
         return await handler(request)
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Whether uploads and downloads would work: the database answers."""
+        """Whether uploads and downloads would work: the database answers, the disk has room."""
         await self._store.ping()
+        if not self._blobs.has_room():
+            raise StorageFull
         return as_json({})
 
     async def put_bundle(self, request: web.Request) -> web.Response:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from chisel_shared.contract.errors import InternalError, StorageFull
 from chisel_shared.contract.ids import JobId
-from chisel_storage.blobs import make_folder, no_space, sync_folder, write_all
+from chisel_shared.runtime.disk import no_space
+from chisel_storage.blobs import make_folder, sync_folder, write_all
 from chisel_storage.times import Mark, Marks, append_marks
 
 MAX_TAIL_BYTES = 64 << 20

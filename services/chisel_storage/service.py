@@ -101,7 +101,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Service:
     bulk = await stack.enter_async_context(
         nats_connection(settings.nats_url, name="storage-output", **access)
     )
-    blobs, outputs, streams = DiskBlobs(settings.data_dir), DiskOutputs(settings.data_dir), Streams(bulk)
+    blobs = DiskBlobs(settings.data_dir, reserve_bytes=settings.reserve_bytes)
+    outputs, streams = DiskOutputs(settings.data_dir), Streams(bulk)
     blobs.prepare()
     archiver = Archiver(
         bus=bus, streams=streams, store=store, outputs=outputs, settle_seconds=settings.settle_seconds

@@ -24,5 +24,7 @@ class Settings(DatabaseSettings):
     """Of all files of one upload together. The client names it before anything is sent."""
     max_bundle_entries: int = Field(default=MAX_ENTRIES, gt=0, le=MAX_ENTRIES)
     """Files and folders of one upload."""
+    reserve_bytes: int = Field(default=1 << 30, ge=0)
+    """What uploads leave free of the disk, for the output of jobs that run; at most a twentieth of it."""
     settle_seconds: float = Field(default=15.0, gt=0)
     """How long the output of a lost attempt must have stopped growing before it is taken as all."""

@@ -24,6 +24,35 @@ class Unheard:
         raise Unavailable
 
 
+async def test_nothing_is_claimed_without_room_and_at_the_next_look_with_some() -> None:
+    scheduler, looked = Unheard(silent=True), asyncio.Event()
+    room = False
+
+    def has_room() -> bool:
+        looked.set()
+        return room
+
+    async def rejoin() -> None:
+        raise AssertionError("nothing was superseded")
+
+    claims = Claims(
+        has_room=has_room,
+        scheduler=cast("Scheduler", scheduler),
+        slots=Slots((0,)),
+        start=lambda assignment, _: None,
+        rejoin=rejoin,
+        poll_seconds=0.01,
+    )
+    running = asyncio.create_task(claims.run())
+    for _ in range(3):
+        looked.clear()
+        await looked.wait()
+    assert not scheduler.asked.is_set()
+    room = True
+    await scheduler.asked.wait()
+    running.cancel()
+
+
 async def closed(scheduler: Unheard) -> Claims:
     """Claims that were closed while one was under way."""
 
@@ -31,6 +60,7 @@ async def closed(scheduler: Unheard) -> Claims:
         raise AssertionError("nothing was superseded")
 
     claims = Claims(
+        has_room=lambda: True,
         scheduler=cast("Scheduler", scheduler),
         slots=Slots((0,)),
         start=lambda assignment, _: None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.scripts import write
+from tests.e2e.scripts import COUNTER, counter_lines, write
 from tests.support.backends import wanted_backend
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.ordeal import Ordeal, tell
@@ -81,3 +81,91 @@ def test_postgres(tmp_path: Path) -> None:
         again = cluster.run(large, cwd=tmp_path / "large")
         assert (again.returncode, again.stdout) == (0, b"large ran\n"), again.stderr
         ordeal.finish()
+
+
+def test_storage(tmp_path: Path) -> None:
+    """Uploads are refused while there is room for output yet; with none at all, output waits on the bus."""
+    with cluster_on("storage", 64 * MIB) as cluster:
+        disk = cluster.disks["storage"]
+        ordeal = Ordeal(cluster, tmp_path, lines=150)
+        disk.fill(leave_bytes=2 * MIB)
+        write(tmp_path / "new", "job.py", "print('new ran')\n")
+        refused = cluster.run(["python", "job.py", "-a", "new"], cwd=tmp_path / "new")
+        assert refused.returncode == 125
+        assert refused.stderr.decode().endswith(
+            "no space left for uploads: ask its operator to make room, then try again\n"
+        )
+        assert cluster.ill() == ["storage"]
+        known = cluster.run(["python", "job.py", "3", "0", "-a", "known"], cwd=tmp_path / "counter")
+        assert (known.returncode, known.stdout) == (0, counter_lines(3)), known.stderr
+        cluster.wait_for_job("known", lambda view: view["archived"])
+        disk.fill()
+        late = cluster.run(["python", "job.py", "4", "0", "-a", "late"], cwd=tmp_path / "counter")
+        assert (late.returncode, late.stdout) == (0, counter_lines(4)), late.stderr
+        cluster.until(lambda: '"archive_failed"' in (cluster.folder / "logs" / "storage.log").read_text())
+        assert not cluster.job("late")["archived"]
+        disk.clear()
+        ended_at = time.monotonic()
+        ordeal.until_healed("the disk of storage full", ended_at=ended_at)
+        cluster.wait_for_job("late", lambda view: view["archived"])
+        tell(f"the disk of storage full: output archived after {time.monotonic() - ended_at:.2f} s")
+        again = cluster.run(["python", "job.py", "-a", "new"], cwd=tmp_path / "new")
+        assert (again.returncode, again.stdout) == (0, b"new ran\n"), again.stderr
+        ordeal.finish()
+
+
+QUIET = """
+import pathlib, sys, time
+print("begins", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.05)
+print("ends", flush=True)
+"""
+
+
+def test_an_agent(tmp_path: Path) -> None:
+    """Who cannot print any more ends, and says why; who is silent goes on; nothing new begins before there
+    is room again."""
+    with cluster_on("agent-agent", 64 * MIB) as cluster:
+        disk = cluster.disks["agent-agent"]
+        go = tmp_path / "go"
+        write(tmp_path / "quiet", "job.py", QUIET)
+        quiet = cluster.spawn(["python", "job.py", str(go), "-a", "quiet"], cwd=tmp_path / "quiet")
+        quiet.wait_for_output(b"begins\n")
+        write(tmp_path / "loud", "job.py", COUNTER)
+        loud = cluster.spawn(["python", "job.py", "100000", "0.01", "-a", "loud"], cwd=tmp_path / "loud")
+        loud.wait_for_output(b"line 5\n")
+        disk.fill()
+        ended = loud.finish()
+        assert ended.returncode == 125
+        assert "the agent's disk is full" in ended.stderr.decode(), ended.stderr
+        assert counter_lines(100_000).startswith(ended.stdout), "up to where it could be kept, to the byte"
+        assert cluster.job("loud")["end"]["reason"] == "disk"
+        write(tmp_path / "during", "job.py", "print('during ran')\n")
+        during = cluster.spawn(["python", "job.py", "-a", "during"], cwd=tmp_path / "during")
+        cluster.wait_for_job("during", lambda view: view["state"] == "queued")
+        cluster.until(lambda: '"disk_almost_full"' in (cluster.folder / "logs" / "agent.log").read_text())
+        disk.clear()
+        ended_at = time.monotonic()
+        kept = during.finish()
+        assert (kept.returncode, kept.stdout) == (0, b"during ran\n"), kept.stderr
+        tell(f"the disk of an agent full: what waited was through after {time.monotonic() - ended_at:.2f} s")
+        go.touch()
+        silent = quiet.finish()
+        assert (silent.returncode, silent.stdout) == (0, b"begins\nends\n"), silent.stderr
+        cluster.wait_for_job("loud", lambda view: view["archived"])
+        assert cluster.run(["logs", cluster.job("loud")["id"]]).stdout == ended.stdout
+
+
+def test_a_cancel_is_heard_on_a_full_disk_once_there_is_room(tmp_path: Path) -> None:
+    with cluster_on("agent-agent", 64 * MIB) as cluster:
+        disk = cluster.disks["agent-agent"]
+        write(tmp_path, "job.py", QUIET)
+        quiet = cluster.spawn(["python", "job.py", str(tmp_path / "go"), "-a", "quiet"], cwd=tmp_path)
+        quiet.wait_for_output(b"begins\n")
+        disk.fill()
+        assert cluster.run(["cancel", cluster.job("quiet")["id"]]).returncode == 0
+        cluster.until(lambda: '"not_written"' in (cluster.folder / "logs" / "agent.log").read_text())
+        disk.clear()
+        quiet.finish()
+        assert cluster.job("quiet")["state"] == "cancelled"

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import os
 import random
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, Too
 from chisel_shared.contract.files import FileKind
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
 from chisel_storage.blobs import DiskBlobs, bundle_key, file_key, pack_key
+from tests.support import full_disk
 
 DATA = random.Random(1).randbytes(3_500_000)
 SHA256 = Digest(hashlib.sha256(DATA).hexdigest())
@@ -97,15 +97,8 @@ async def test_a_full_disk_is_said_and_healed_without_a_restart(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a tmpfs needs rights that this user does not have")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with full_disk.small_disk(tmp_path / "small", size_bytes=2 << 20) as disk:
+        yield disk.folder
 
 
 async def test_a_disk_that_is_really_full(small_disk: Path) -> None:
@@ -115,6 +108,17 @@ async def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         await blobs.put(KEY, pieces(DATA), limit_bytes=1 << 30, sha256=SHA256)
     assert files(small_disk) == []
     await blobs.put("bundles/small", pieces(DATA[:1_500_000]), limit_bytes=1 << 30)
+
+
+async def test_a_reserve_is_left_for_others(small_disk: Path) -> None:
+    blobs = DiskBlobs(small_disk, reserve_bytes=1 << 30)
+    blobs.prepare()
+    assert blobs.has_room()
+    (small_disk / "others").write_bytes(bytes((2 << 20) - 90_000))  # a twentieth of 2 MiB is 104,857 bytes
+    assert not blobs.has_room()
+    with pytest.raises(StorageFull):
+        await blobs.put("bundles/tiny", pieces(b"1"), limit_bytes=1 << 30)
+    assert files(small_disk) == [small_disk / "others"]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ class Cluster:
         self.home.mkdir()
         self._servers: dict[str, ServerLike] = {"nats": nats.server, "postgres": postgres.server}
         self._agents: list[str] = []
+        self._more: list[str] = []
         self._down: set[str] = set()
         self._commands: list[Command] = []
         self._proxies: dict[str, CuttingProxy] = {}
@@ -132,6 +133,18 @@ class Cluster:
         self._agents.append(name)
         self.start(name)
         self.until(lambda: name in self.online_agents())
+
+    def add_scheduler(self, name: str) -> None:
+        """Start another scheduler, with the settings of the first."""
+        self._add(name, "chisel_scheduler", self._settings("scheduler"))
+        self._more.append(name)
+        self.start(name)
+
+    def server(self, name: str) -> Server:
+        """The process of a service or an agent."""
+        server = self._servers[name]
+        assert isinstance(server, Server)
+        return server
 
     def wait_ready(self) -> None:
         """Return when every service answers and every agent may be given work."""
@@ -282,7 +295,7 @@ class Cluster:
         """End everything: commands, agents, services, and the jobs that outlive an agent."""
         for command in self._commands:
             command.kill()
-        for name in (*reversed(self._agents), *reversed(SERVICES)):
+        for name in (*reversed(self._agents), *self._more, *reversed(SERVICES)):
             self._servers[name].stop(signal.SIGKILL if name in self._agents else signal.SIGTERM)
         jobs.kill_leftovers(self.folder)
 

@@ -79,6 +79,11 @@ class Server:
                 self.process.kill()
         return self.process.wait()
 
+    def wait_for_end(self, *, seconds: float = 30.0) -> None:
+        """Return when it has ended by itself."""
+        assert self.process is not None
+        self.process.wait(seconds)
+
     def tail(self, lines: int = 30) -> str:
         last = self.log.read_text(errors="replace").splitlines()[-lines:]
         return "\n".join(line[:_LONGEST_LINE] for line in last)
