@@ -12,6 +12,7 @@ from chisel_shared.contract.messages import Authorize, CancelAttempt, Done, Prin
 from chisel_shared.runtime.bus import Bus, NatsBus
 from chisel_shared.runtime.memory_bus import MemoryBus
 from tests.support.backends import Nats
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=["nats", "memory"])
@@ -135,8 +136,7 @@ async def test_a_try_that_no_server_answers_leaves_no_socket() -> None:
             (await served.get()).close()
             await hung_up.wait()
             await served.get()
-            while not bus.connected:
-                await asyncio.sleep(0.01)
+            await until(lambda: bus.connected)
 
 
 async def test_the_twin_remembers_what_was_said() -> None:

@@ -103,7 +103,7 @@ async def nats_connection(
         if not client.is_connected and client._transport is not None:
             # nats-py leaves the socket of a try that was taken, by a proxy say, and not answered by a
             # server to the garbage collector.
-            client._transport.close()
+            client._transport.close()  # type: ignore[no-untyped-call]  # nats-py's own
 
     async def on_disconnect() -> None:
         if not closing:
