@@ -34,6 +34,8 @@ def read(path: str) -> bytes:
         while part := os.read(descriptor, 1 << 16):
             parts.append(part)
         return b"".join(parts)
+    except ProcessLookupError:  # a file in /proc of a process that has just gone
+        return b""
     finally:
         os.close(descriptor)
 

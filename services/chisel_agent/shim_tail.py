@@ -73,7 +73,8 @@ class Tail:
     def write(self, data: bytes | memoryview) -> None:
         for place, piece in steps(self.counted, self.tail, self.room, data):
             self.put(place, piece)
-        self.counted += len(data)
+            if place == 0:
+                self.counted = int.from_bytes(piece, "big")
 
     def put(self, place: int, view: memoryview) -> None:
         while view:

@@ -1,11 +1,12 @@
 """The calls of the shim that need no shim around them."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from chisel_agent.shim_system import rest_of_line
+from chisel_agent.shim_system import read, rest_of_line
 
 
 @pytest.fixture
@@ -29,3 +30,17 @@ def test_a_prompt_without_an_end_is_not_waited_for(pipe: tuple[int, int]) -> Non
     assert rest_of_line(reading, 100) == b""
     os.close(writing)
     assert rest_of_line(reading, 100) == b"", "the end of the pipe is for the next read to see"
+
+
+def test_a_process_that_goes_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    real = os.open
+
+    def too_late(path: str, flags: int) -> int:
+        descriptor = real(path, flags)
+        process.kill()
+        process.wait()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", too_late)
+    assert read(f"/proc/{process.pid}/stat") == b""
