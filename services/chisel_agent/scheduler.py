@@ -11,10 +11,12 @@ from chisel_shared.contract.errors import NotFound, ServiceError, Stale, UserErr
 from chisel_shared.contract.ids import AgentId, SessionId, new_id
 from chisel_shared.contract.job import JobEnd, JobState
 from chisel_shared.contract.messages import (
+    AreYouAlive,
     AttemptDone,
     AttemptRef,
     Claim,
     Claimed,
+    Done,
     Hello,
     Progress,
     Progressed,
@@ -22,8 +24,9 @@ from chisel_shared.contract.messages import (
     Renewed,
     Request,
     Welcome,
+    mark_of,
 )
-from chisel_shared.runtime.bus import Bus
+from chisel_shared.runtime.bus import Bus, Subscription
 from chisel_shared.runtime.logs import Log
 
 R = TypeVar("R")
@@ -43,12 +46,19 @@ class Scheduler:
         self._name, self._pool = name, pool
         self._gpu_model, self._gpus_total = gpu_model, gpus_total
         self._session = SessionId(new_id(16))
+        self._replaced = SessionId("")
+        self._alive: Subscription | None = None
         self._welcomed = asyncio.Event()
 
     async def hello(self, *, adopt: Sequence[AttemptRef], finished: Sequence[AttemptRef]) -> Welcome:
         """Begin a new session; until the answer, what belongs to a session waits."""
         self._welcomed.clear()
-        self._session = SessionId(new_id(16))
+        replaces, self._session = self._replaced, SessionId(new_id(16))
+        if self._alive is not None:
+            await self._alive.unsubscribe()
+        self._alive = await self._bus.serve(
+            AreYouAlive, _answer, agent_id=self._agent_id, mark=mark_of(self._session)
+        )
         welcome = await self._insist(
             Hello(
                 agent_id=self._agent_id,
@@ -59,8 +69,10 @@ class Scheduler:
                 gpus_total=self._gpus_total,
                 adopt=tuple(adopt),
                 finished=tuple(finished),
+                replaces=replaces,
             )
         )
+        self._replaced = self._session
         self._welcomed.set()
         return welcome
 
@@ -137,3 +149,7 @@ class Scheduler:
                     log.warning("scheduler_away", message=type(message).__name__, error=str(error))
             await asyncio.sleep(delay)
             delay = min(_LONGEST_DELAY_SECONDS, delay * 2)
+
+
+async def _answer(_: AreYouAlive) -> Done:
+    return Done()

@@ -38,6 +38,9 @@ _CANCEL_SECONDS = 2.0
 """How long the fast way to cancel waits; the agent's next renewal is the sure way."""
 _RETRY_SECONDS = 0.2
 
+_ALIVE_SECONDS = 1.0
+"""A process that has ended is known to have at once; one whose machine has, after this."""
+
 Clock = Callable[[], datetime]
 
 
@@ -193,6 +196,7 @@ class Scheduler(Service):
 
     async def on_hello(self, ask: m.Hello) -> m.Welcome:
         validation.check_agent(ask)
+        await self._expect_no_double(ask)
         outcome = await self._attempts.hello(ask, now=self._clock())
         log.info(
             "agent_hello",
@@ -205,6 +209,19 @@ class Scheduler(Service):
         for job in outcome.changed:
             self._changed(job)
         return outcome.welcome
+
+    async def _expect_no_double(self, ask: m.Hello) -> None:
+        """`Unavailable` when the session that `ask` would end belongs to another process, which lives."""
+        known = await self._agents.session_of(ask.agent_id)
+        if known in (None, ask.session, ask.replaces):
+            return
+        try:
+            alive = m.AreYouAlive(agent_id=ask.agent_id, mark=m.mark_of(known))
+            await self._bus.request(alive, timeout=_ALIVE_SECONDS)
+        except ChiselError:
+            return
+        log.warning("agent_doubled", agent_id=ask.agent_id, name=ask.name)
+        raise Unavailable("another agent with the same credentials is alive: let each agent join by itself")
 
     async def on_claim(self, ask: m.Claim) -> m.Claimed:
         async with self._one_claim:

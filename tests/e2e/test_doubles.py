@@ -48,24 +48,26 @@ def test_a_second_agent_on_the_same_data_is_refused(own_cluster: Cluster, tmp_pa
     assert cluster.job("counter")["attempt"] == 1
 
 
-def test_an_agent_on_a_copy_of_anothers_data(own_cluster: Cluster, tmp_path: Path) -> None:
+def test_an_agent_with_anothers_credentials_waits_until_that_one_has_ended(
+    own_cluster: Cluster, tmp_path: Path
+) -> None:
     cluster = own_cluster
     write(tmp_path, "job.py", COUNTER)
-    running = cluster.spawn(["python", "job.py", "200", "0.1", "-a", "counter"], cwd=tmp_path)
+    running = cluster.spawn(["python", "job.py", "60", "0.1", "-a", "counter"], cwd=tmp_path)
     running.wait_for_output(b"line 3\n")
     first = cluster.server("agent")
     assert first.env is not None
     copy = cluster.folder / "agent-copy"
     copy.mkdir()
     shutil.copy(cluster.folder / "agent-agent" / "credentials.json", copy)
-    second = Server(
-        [sys.executable, "-m", "chisel_agent"],
-        log=tmp_path / "second.log",
-        env={**first.env, "CHISEL_AGENT_DATA_DIR": str(copy)},
-    )
-    second.start()
-    try:
-        done = running.finish()
-        assert (done.returncode, done.stdout) == (0, counter_lines(200)), done.stderr
-    finally:
-        second.stop()
+    cluster.add_double("copy", {**first.env, "CHISEL_AGENT_DATA_DIR": str(copy)})
+    cluster.until(lambda: '"agent_doubled"' in (cluster.folder / "logs" / "scheduler.log").read_text())
+    done = running.finish()
+    assert (done.returncode, done.stdout) == (0, counter_lines(60)), done.stderr
+    assert cluster.job("counter")["attempt"] == 1
+    assert '"welcomed"' not in cluster.server("copy").tail()
+    cluster.wait_for_job("counter", lambda view: view["archived"])
+    cluster.stop("agent")
+    after = cluster.run(["python", "job.py", "3", "0", "-a", "after"], cwd=tmp_path)
+    assert (after.returncode, after.stdout) == (0, counter_lines(3)), after.stderr
+    cluster.until(lambda: '"welcomed"' in cluster.server("copy").tail())

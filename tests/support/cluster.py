@@ -140,6 +140,12 @@ class Cluster:
         self._more.append(name)
         self.start(name)
 
+    def add_double(self, name: str, env: Mapping[str, str]) -> None:
+        """Start another agent with just this environment; whether it ever gets work is the question."""
+        self._add(name, "chisel_agent", env)
+        self._more.append(name)
+        self.start(name)
+
     def server(self, name: str) -> Server:
         """The process of a service or an agent."""
         server = self._servers[name]

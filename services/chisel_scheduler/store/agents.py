@@ -159,6 +159,14 @@ class Agents:
 
         return await self._database.run(work)
 
+    async def session_of(self, agent_id: AgentId) -> SessionId | None:
+        """The newest session of an agent; None when nobody knows it."""
+
+        async def work(c: Connection) -> SessionId | None:
+            return await c.fetchval("select session from agents where id = $1", agent_id)  # type: ignore[no-any-return]
+
+        return await self._database.run(work)
+
     async def note_silence(
         self, *, unreachable_before: datetime, offline_before: datetime, forget_before: datetime
     ) -> None:

@@ -34,6 +34,7 @@ from chisel_shared.contract.messages.accounts import SignIn as SignIn
 from chisel_shared.contract.messages.accounts import SignOut as SignOut
 from chisel_shared.contract.messages.accounts import Users as Users
 from chisel_shared.contract.messages.accounts import UserView as UserView
+from chisel_shared.contract.messages.agents import AreYouAlive as AreYouAlive
 from chisel_shared.contract.messages.agents import Assignment as Assignment
 from chisel_shared.contract.messages.agents import AttemptDone as AttemptDone
 from chisel_shared.contract.messages.agents import AttemptRef as AttemptRef
@@ -47,6 +48,7 @@ from chisel_shared.contract.messages.agents import Renew as Renew
 from chisel_shared.contract.messages.agents import Renewed as Renewed
 from chisel_shared.contract.messages.agents import Wake as Wake
 from chisel_shared.contract.messages.agents import Welcome as Welcome
+from chisel_shared.contract.messages.agents import mark_of as mark_of
 from chisel_shared.contract.messages.auth import AgentCredentials as AgentCredentials
 from chisel_shared.contract.messages.auth import Authorize as Authorize
 from chisel_shared.contract.messages.auth import JoinAgent as JoinAgent

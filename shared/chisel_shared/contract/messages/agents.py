@@ -1,5 +1,7 @@
 """What agents and the scheduler say to each other."""
 
+import hashlib
+
 import msgspec
 
 from chisel_shared.contract.ids import AgentId, JobId, ProjectId, SessionId
@@ -25,7 +27,8 @@ class Welcome(msgspec.Struct, frozen=True):
 @said_on("rpc.sched.{agent_id}.hello")
 class Hello(Request[Welcome], frozen=True):
     """An agent's new session. It ends every older session of the same agent; open attempts that are
-    not in `adopt` are lost. `finished` names ended attempts whose spool is still kept."""
+    not in `adopt` are lost. `finished` names ended attempts whose spool is still kept. `Unavailable` while
+    another process is alive whose session this would end."""
 
     agent_id: AgentId
     session: SessionId
@@ -35,6 +38,22 @@ class Hello(Request[Welcome], frozen=True):
     gpus_total: int
     adopt: tuple[AttemptRef, ...] = ()
     finished: tuple[AttemptRef, ...] = ()
+    replaces: SessionId = SessionId("")
+    """The session that the same process had before."""
+
+
+def mark_of(session: SessionId) -> str:
+    """What a session may be called where others hear it: itself, it is its agent's secret."""
+    return hashlib.sha256(session.encode()).hexdigest()[:16]
+
+
+@said_on("agent.{agent_id}.alive.{mark}")
+class AreYouAlive(Request[Done], frozen=True):
+    """Asked of the session called `mark` before another ends it: while its process answers, it is not
+    replaced, by an agent with a copy of its credentials for instance."""
+
+    agent_id: AgentId
+    mark: str
 
 
 class Assignment(msgspec.Struct, frozen=True):
