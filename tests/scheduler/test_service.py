@@ -12,6 +12,7 @@ from chisel_shared.contract.errors import BadRequest, Forbidden, NoSuchGpus, Not
 from chisel_shared.contract.ids import AgentId, JobId, SessionId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView
 from chisel_shared.contract.messages import (
+    AreYouAlive,
     AttemptDone,
     CancelAttempt,
     CancelJob,
@@ -28,6 +29,7 @@ from chisel_shared.contract.messages import (
     Progress,
     Renew,
     Wake,
+    mark_of,
 )
 from chisel_shared.runtime.bus import NatsBus
 from chisel_shared.runtime.service import supervise
@@ -210,3 +212,27 @@ async def test_it_starts_and_stops_many_times(settings: SchedulerSettings, bus: 
                 group.create_task(once())
     with pytest.raises(Unavailable, match="nobody answers"):
         await bus.request(ListAgents())
+
+
+async def test_a_session_is_not_ended_by_another_process_while_its_own_is_alive(
+    scheduler: Scheduler, bus: NatsBus
+) -> None:
+    asked: list[str] = []
+
+    async def alive(ask: AreYouAlive) -> Done:
+        asked.append(ask.mark)
+        return Done()
+
+    await bus.request(hello_of(session="s1"))
+    answering = await bus.serve(AreYouAlive, alive, agent_id=AGENT, mark=mark_of(SessionId("s1")))
+    await bus.flush()
+    with pytest.raises(Unavailable, match="same credentials"):
+        await bus.request(hello_of(session="s2"))
+    await bus.request(Renew(agent_id=AGENT, session=SessionId("s1"), attempts=()))
+    assert asked == [mark_of(SessionId("s1"))]
+    await bus.request(hello_of(session="s1"))
+    await bus.request(msgspec.structs.replace(hello_of(session="s3"), replaces=SessionId("s1")))
+    await answering.unsubscribe()
+    await bus.flush()
+    await bus.request(hello_of(session="s4"))
+    assert len(asked) == 1, "neither a repeated hello nor one of the same process has anybody asked"

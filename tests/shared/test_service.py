@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import Service, every, supervise
 from tests.support.processes import die_with_parent
+from tests.support.waiting import until
 
 PROGRAM = """\
 import asyncio, sys
@@ -166,3 +168,22 @@ async def test_periodic_work_survives_its_failures() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_failure_that_goes_on_is_said_once_and_another_at_once() -> None:
+    outcomes = iter([OSError("away"), OSError("away"), ValueError("other"), None, ValueError("other")])
+
+    async def work() -> None:
+        if (outcome := next(outcomes, None)) is not None:
+            raise outcome
+
+    said: list[str] = []
+
+    class Spy(Log):
+        def warning(self, event: str, **fields: object) -> None:
+            said.append(str(fields["error"]))
+
+    task = asyncio.create_task(every(0.001, work, log=Spy("test"), name="work"))
+    await until(lambda: len(said) == 3)
+    task.cancel()
+    assert said == ["OSError('away')", "ValueError('other')", "ValueError('other')"]

@@ -154,12 +154,8 @@ class Cluster:
 
     def wait_ready(self) -> None:
         """Return when every service answers and every agent may be given work."""
-        self.until(lambda: (self.folder / "key").exists() and self.is_ready())
+        self.until(lambda: (self.folder / "key").exists() and not self.ill())
         self.until(lambda: set(self._agents) - self._down <= self.online_agents())
-
-    def is_ready(self) -> bool:
-        """Whether every service answers, as the gateway sees it."""
-        return self._status("/ready") == 200
 
     def ill(self) -> list[str]:
         """What is not well, as the gateway sees it."""
@@ -307,14 +303,6 @@ class Cluster:
 
     def _running(self, name: str) -> bool:
         return self._servers[name].running()
-
-    def _status(self, path: str) -> int:
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return int(error.code)
 
     def _add(self, name: str, module: str, settings: Mapping[str, str]) -> None:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CHISEL_")}

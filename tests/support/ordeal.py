@@ -61,7 +61,7 @@ class Ordeal:
 
     def until_healed(self, cause: str, *, ended_at: float) -> Healed:
         """Wait for everything to work as before; says how long that took."""
-        self.cluster.until(self.cluster.is_ready, seconds=_HEALED_WITHIN_SECONDS)
+        self.cluster.until(lambda: not self.cluster.ill(), seconds=_HEALED_WITHIN_SECONDS)
         ready = time.monotonic() - ended_at
         done = self.submit("after").finish()
         assert (done.returncode, done.stdout) == (0, b"after ran\n"), done.stderr
