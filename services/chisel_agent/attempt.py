@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,17 +17,15 @@ from typing import TypeVar
 import msgspec
 
 from chisel_agent import journal, sandbox
+from chisel_agent.aftermath import Aftermath, lost, may_repeat, remove
 from chisel_agent.environment import leave_environment
-from chisel_agent.files import JobFiles
+from chisel_agent.fence import lease_end
+from chisel_agent.files import JobFiles, job_end
 from chisel_agent.full_disk import unless_full
-from chisel_agent.gateway import Gateway
-from chisel_agent.job_secrets import JobSecrets
 from chisel_agent.journal import Entry, Fate, Phase
 from chisel_agent.launch import (
     Exit,
-    Launcher,
     is_running,
-    lease_end,
     make_spools,
     read_exit,
     request_stop,
@@ -36,19 +33,16 @@ from chisel_agent.launch import (
     write_lease,
     write_plan,
 )
-from chisel_agent.outputs import Cap
-from chisel_agent.preparation import Preparation, failure
-from chisel_agent.scheduler import Scheduler
+from chisel_agent.preparation import failure
+from chisel_agent.services import Services
 from chisel_agent.ship import OutputShipping, append_tails
 from chisel_shared.contract.errors import ChiselError, Stale
-from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd, JobState
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.contract.stops import SIGNALS, Stop
 from chisel_shared.runtime.disk import no_space
 from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log, bound
-from chisel_shared.runtime.streams import Streams
 
 T = TypeVar("T")
 
@@ -59,21 +53,6 @@ _POLL_SECONDS = 1.0
 """A lost doorbell, or a killed shim, is noticed this late."""
 _LAUNCHES = 3
 _AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What attempts work with."""
-
-    agent_id: AgentId
-    scheduler: Scheduler
-    streams: Streams
-    gateway: Gateway
-    preparation: Preparation
-    secrets: JobSecrets
-    launcher: Launcher
-    cap: Cap
-    files_wait_seconds: float
 
 
 class Attempt:
@@ -103,6 +82,14 @@ class Attempt:
             folder=folder,
             cap=services.cap,
             wait_seconds=services.files_wait_seconds,
+        )
+        self._aftermath = Aftermath(
+            folder=folder,
+            ref=entry.ref,
+            gpus=entry.gpus,
+            probe=services.gpus,
+            stuck_seconds=services.stuck_seconds,
+            withhold=self._withhold,
         )
 
     @property
@@ -148,8 +135,9 @@ class Attempt:
         self._stop.set()
 
     def drop(self) -> None:
-        """It is not ours any more: end it at once and tell nobody."""
-        if self.held:
+        """It is not ours any more: end it at once and tell nobody. One that has ended hears so in answer to
+        its end, and keeps its output until then."""
+        if self.held and not self._ended:
             log.warning("attempt_dropped", job_id=self.ref.job_id, attempt=self.ref.attempt)
             launched = self.entry.phase is Phase.LAUNCHED
             self._note(phase=Phase.DROPPED)
@@ -208,7 +196,7 @@ class Attempt:
 
     async def _live_or_vanish(self, fate: Fate | None) -> None:
         if fate is Fate.FINISHED:
-            await self._clear_away()
+            await self._settle()
             return
         async with asyncio.TaskGroup() as tasks:
             living = tasks.create_task(self._live(fate), name="live")
@@ -236,12 +224,33 @@ class Attempt:
             sums = await shipping
             await progress
             failpoint("done.stored")
-            await self._report_end(_job_end(exit_, self._shipping.shipped, sums, self._files))
-        await self._clear_away()
+            end = job_end(exit_, self._shipping.shipped, sums, self._files)
+            if may_repeat(end, self.entry.assignment.spec):
+                await self._aftermath.gone()
+            await self._report_end(end)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """The job is over for everybody: give back what it held, and clear away what it left."""
+        async with asyncio.TaskGroup() as tasks:
+            if self.entry.settling:
+                tasks.create_task(self._give_back(), name="give back")
+            tasks.create_task(self._clear_away(), name="clear away")
+
+    async def _give_back(self) -> None:
+        await self._aftermath.over()
+        self._release()
+        self._note(settling=False, withheld="")
+
+    def _withhold(self, reason: str) -> None:
+        if reason != self.entry.withheld:
+            log.warning("gpus_withheld", gpus=self.entry.gpus, reason=reason)
+            self._note(withheld=reason)
 
     async def _clear_away(self) -> None:
-        """The job is over for everybody; what is left is ours alone."""
-        await asyncio.to_thread(shutil.rmtree, self._folder / "work", ignore_errors=True)
+        """What is left is ours alone."""
+        if await asyncio.to_thread(sandbox.detach_mounts, self._folder):
+            await asyncio.to_thread(shutil.rmtree, self._folder / "work", ignore_errors=True)
         await asyncio.to_thread(leave_environment, self._folder)
         await self._files.upload_all()
 
@@ -340,15 +349,9 @@ class Attempt:
             await self._launch_again()
             return
         log.warning("shim_killed")
-        await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref)
-        omitted = await append_tails(self._folder)
-        lost = Exit(
-            reason=EndReason.AGENT_LOST,
-            detail="the process that watched over it was killed",
-            stdout_omitted=omitted["stdout"],
-            stderr_omitted=omitted["stderr"],
-        )
-        write_exit(self._folder, lost)
+        wait = self._services.stuck_seconds
+        left = await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref, within_seconds=wait)
+        write_exit(self._folder, lost(left, omitted=await append_tails(self._folder)))
 
     async def _launch_again(self) -> None:
         try:
@@ -367,9 +370,8 @@ class Attempt:
             log.info("end_decided_without_us", error=str(error))
         failpoint("done.answered")
         log.info("finished", reason=end.reason, exit_code=end.exit_code, signal=end.signal)
-        self._note(phase=Phase.FINISHED, finished_at=time.time())
+        self._note(phase=Phase.FINISHED, finished_at=time.time(), settling=True)
         failpoint("done.recorded")
-        self._release()
 
     async def _vanish(self) -> None:
         """Make sure that nothing of it runs, then forget it."""
@@ -379,30 +381,13 @@ class Attempt:
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._rung.wait()
             request_stop(self._folder, GONE, at_once=True)
-        await asyncio.to_thread(sandbox.end_leftovers, self._folder, self.ref)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            if (exit_ := read_exit(self._folder)) is not None and exit_.survivors:
+                break
+        await self._aftermath.over()
+        await asyncio.to_thread(remove, self._folder)
         self._release()
 
     def _release(self) -> None:
         if not self._released:
             self._released = True
             self._on_released(self)
-
-
-def _job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], files: JobFiles) -> JobEnd:
-    return JobEnd(
-        reason=EndReason(exit_.reason),
-        exit_code=exit_.exit_code,
-        signal=exit_.signal,
-        detail=exit_.detail,
-        stdout_bytes=totals["stdout"],
-        stderr_bytes=totals["stderr"],
-        stdout_sha256=sums["stdout"],
-        stderr_sha256=sums["stderr"],
-        stdout_omitted=exit_.stdout_omitted,
-        stderr_omitted=exit_.stderr_omitted,
-        traces=files.traces.count,
-        outputs=files.outputs.count,
-        outputs_bytes=files.outputs.size_bytes,
-        outputs_left_out=files.outputs.left_out,
-    )

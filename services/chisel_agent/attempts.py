@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from chisel_agent import journal, sandbox
-from chisel_agent.attempt import Attempt, Services
+from chisel_agent import journal
+from chisel_agent.aftermath import lost, remove
+from chisel_agent.attempt import Attempt
 from chisel_agent.environment import own_environment
 from chisel_agent.installer import end_builds
 from chisel_agent.journal import Entry, Fate, Phase
-from chisel_agent.launch import request_stop
+from chisel_agent.launch import request_stop, write_exit
 from chisel_agent.ports import Ports
+from chisel_agent.sandbox import end_leftovers
+from chisel_agent.services import Services
+from chisel_agent.ship import append_tails
 from chisel_agent.slots import NotFree, Slots
 from chisel_shared.contract.ids import is_id
 from chisel_shared.contract.messages import Assignment, AttemptRef
@@ -26,6 +30,8 @@ _ARCHIVED_BY_THEN_SECONDS = 20.0
 """Storage takes a moment, and its word about it travels with a renewal."""
 _KEEP_SPOOL_SECONDS = 14 * 86_400
 """As long as the output stream keeps its own copy: after that nobody will ask for a spool."""
+
+_TOLD_CHARACTERS = 1000
 
 _ASKED_AT_ONCE = 500
 """Of how many finished attempts one message speaks: a message may have a megabyte."""
@@ -57,6 +63,16 @@ class Attempts:
         start = self._turn if self._turn < len(found) else 0
         self._turn = start + _ASKED_AT_ONCE
         return found[start : self._turn]
+
+    @property
+    def withheld(self) -> tuple[int, str]:
+        """How many GPUs are given to nobody because of what an ended job left, and what that is."""
+        stuck = [attempt.entry for attempt in self._all.values() if attempt.entry.withheld]
+        told = [
+            f"GPU {', '.join(map(str, entry.gpus))} after job {entry.ref.job_id}: {entry.withheld}"
+            for entry in stuck
+        ]
+        return sum(len(entry.gpus) for entry in stuck), "; ".join(told)[:_TOLD_CHARACTERS]
 
     def get(self, ref: AttemptRef) -> Attempt | None:
         return self._all.get(ref)
@@ -97,34 +113,43 @@ class Attempts:
         log.info("claimed", job_id=ref.job_id, attempt=ref.attempt, gpus=gpus)
         self._begin(folder, entry, None, tasks)
 
-    def recover(self, tasks: asyncio.TaskGroup) -> list[Path]:
-        """Go on with what an earlier agent left; returns the folders that are to be forgotten."""
-        forgotten = []
+    def recover(self, tasks: asyncio.TaskGroup) -> list[tuple[Path, Entry | None]]:
+        """Go on with what an earlier agent left; returns what is to be forgotten."""
+        forgotten: list[tuple[Path, Entry | None]] = []
         for folder, entry in journal.recover(self._folder):
             fate = journal.fate(folder, entry) if entry is not None else Fate.NOTHING
             log.info("recovered", folder=folder.name, fate=fate)
             if entry is None or fate is Fate.NOTHING:
-                forgotten.append(folder)
+                forgotten.append((folder, entry))
                 continue
-            if fate is not Fate.FINISHED:
-                try:
-                    self._slots.adopt(entry.ref, entry.gpus)
-                except NotFree as error:
-                    log.error("gpus_promised_twice", job_id=entry.ref.job_id, error=str(error))
-                self._ports.adopt(entry.master_port)
-            if fate is Fate.DROPPED:
-                request_stop(folder, "gone", at_once=True)
-            self._begin(folder, entry, fate, tasks)
+            self._go_on(folder, entry, fate, tasks)
         return forgotten
 
-    async def forget(self, folders: list[Path]) -> None:
-        """End whatever is left of these, and remove them."""
-        for folder in folders:
+    def _go_on(self, folder: Path, entry: Entry, fate: Fate, tasks: asyncio.TaskGroup) -> None:
+        if fate is not Fate.FINISHED or entry.settling:
+            try:
+                self._slots.adopt(entry.ref, entry.gpus)
+            except NotFree as error:
+                log.error("gpus_promised_twice", job_id=entry.ref.job_id, error=str(error))
+            self._ports.adopt(entry.master_port)
+        if fate is Fate.DROPPED:
+            request_stop(folder, "gone", at_once=True)
+        self._begin(folder, entry, fate, tasks)
+
+    async def forget(self, forgotten: list[tuple[Path, Entry | None]], tasks: asyncio.TaskGroup) -> None:
+        """End whatever is left of these, and remove them. What cannot be ended is still held."""
+        for folder, entry in forgotten:
             ref = journal.ref_of(folder.name)
             if ref is not None:
                 end_builds(own_environment(folder))
-                await asyncio.to_thread(sandbox.end_leftovers, folder, ref)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                left = await asyncio.to_thread(
+                    end_leftovers, folder, ref, within_seconds=self._services.stuck_seconds
+                )
+                if left and entry is not None:
+                    write_exit(folder, lost(left, omitted=await append_tails(folder)))
+                    self._go_on(folder, entry, Fate.ENDED, tasks)
+                    continue
+            await asyncio.to_thread(remove, folder)
 
     def _begin(self, folder: Path, entry: Entry, fate: Fate | None, tasks: asyncio.TaskGroup) -> None:
         attempt = Attempt(folder=folder, entry=entry, services=self._services, on_released=self._released)

@@ -4,7 +4,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from chisel_agent.launch import boottime, lease_end
+from chisel_agent.fence import lease_end
+from chisel_agent.launch import boottime
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.slots import Slots
 from chisel_shared.contract.errors import ChiselError, Stale, StorageFull, Unavailable

@@ -5,9 +5,11 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from chisel_agent.launch import Exit
 from chisel_agent.outputs import Cap, Outputs
 from chisel_agent.traces import TraceUploads
 from chisel_agent.uploads import FileStore
+from chisel_shared.contract.job import EndReason, JobEnd
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.runtime.logs import Log
 
@@ -70,3 +72,23 @@ async def _while_it_moves(
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(working, return_exceptions=True)
+
+
+def job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], files: JobFiles) -> JobEnd:
+    """What the scheduler is told: how the shim says it ended, what was shipped, and what files there are."""
+    return JobEnd(
+        reason=EndReason(exit_.reason),
+        exit_code=exit_.exit_code,
+        signal=exit_.signal,
+        detail=exit_.detail,
+        stdout_bytes=totals["stdout"],
+        stderr_bytes=totals["stderr"],
+        stdout_sha256=sums["stdout"],
+        stderr_sha256=sums["stderr"],
+        stdout_omitted=exit_.stdout_omitted,
+        stderr_omitted=exit_.stderr_omitted,
+        traces=files.traces.count,
+        outputs=files.outputs.count,
+        outputs_bytes=files.outputs.size_bytes,
+        outputs_left_out=files.outputs.left_out,
+    )

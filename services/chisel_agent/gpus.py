@@ -1,7 +1,8 @@
 """The GPUs of this machine: a `GpuProbe` finds them once, at start."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from chisel_shared.contract.gpus import DEFAULT_MODEL, GPUType, model_of
 from chisel_shared.runtime.logs import Log
@@ -20,6 +21,10 @@ class Gpus:
 class GpuProbe(Protocol):
     def find(self) -> Gpus: ...
 
+    def processes(self, indices: tuple[int, ...]) -> Mapping[int, frozenset[int] | None]:
+        """The processes that the driver knows on each of these GPUs, None for one that does not answer;
+        nothing about those it cannot tell it of. Blocks."""
+
 
 class SimulatedGpus:
     """GPUs that are only counted: everything else about a job on them is real."""
@@ -30,12 +35,16 @@ class SimulatedGpus:
     def find(self) -> Gpus:
         return Gpus(self._model or DEFAULT_MODEL, tuple(range(self._count)))
 
+    def processes(self, indices: tuple[int, ...]) -> Mapping[int, frozenset[int] | None]:
+        return {}
+
 
 class NvmlGpus:
     """What the NVIDIA driver reports; no driver is no GPUs, not an error."""
 
     def __init__(self, *, model: str = "") -> None:
         self._model = model
+        self._found = self._open = False
 
     def find(self) -> Gpus:
         import pynvml  # 70 ms that only a machine with the question pays
@@ -52,18 +61,48 @@ class NvmlGpus:
             names = []
         finally:
             pynvml.nvmlShutdown()
+        self._found = bool(names)
         return offered(names, model=self._model)
 
+    def processes(self, indices: tuple[int, ...]) -> Mapping[int, frozenset[int] | None]:
+        if not indices or not self._found:
+            return {}
+        import pynvml
 
-def _name(pynvml: object, index: int) -> str:
+        try:
+            if not self._open:
+                pynvml.nvmlInit()  # once: it can take a second, and every end of a job asks
+                self._open = True
+            return {index: pids for index in indices if (pids := _processes(pynvml, index)) is not UNKNOWN}
+        except pynvml.NVMLError as error:
+            log.warning("driver_does_not_answer", error=str(error))
+            return dict.fromkeys(indices)
+
+
+def _name(pynvml: Any, index: int) -> str:
     """The product name of one device; "" for one that is there and does not answer."""
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)  # type: ignore[attr-defined]
-        name = pynvml.nvmlDeviceGetName(handle)  # type: ignore[attr-defined]
-    except pynvml.NVMLError as error:  # type: ignore[attr-defined]
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        name = pynvml.nvmlDeviceGetName(handle)
+    except pynvml.NVMLError as error:
         log.warning("gpu_does_not_answer", index=index, error=str(error))
         return ""
     return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+UNKNOWN: frozenset[int] = frozenset({-1})
+"""The driver does not tell, as for a part of a GPU."""
+
+
+def _processes(pynvml: Any, index: int) -> frozenset[int] | None:
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        return frozenset(process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
+        return UNKNOWN
+    except pynvml.NVMLError as error:
+        log.warning("gpu_does_not_answer", index=index, error=str(error))
+        return None
 
 
 def offered(names: list[str], *, model: str = "") -> Gpus:

@@ -46,6 +46,10 @@ class Entry(msgspec.Struct, frozen=True):
     """When the claim was sent, on the clock of leases."""
     finished_at: float = 0.0
     """Seconds since the epoch, to drop in the end what nobody ever archived."""
+    settling: bool = False
+    """It has ended for everybody, and still holds its GPUs: see `aftermath.py`."""
+    withheld: str = ""
+    """Why they are given to nobody, when that takes too long."""
 
     @property
     def ref(self) -> AttemptRef:

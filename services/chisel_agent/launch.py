@@ -39,12 +39,6 @@ def boottime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def lease_end(claimed_at: float, lease_seconds: float) -> float:
-    """When a job that may be run again must have ended, had its lease been renewed at `claimed_at`:
-    early enough that it is gone before anybody else may start it."""
-    return claimed_at + lease_seconds - min(30.0, lease_seconds / 5)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything a shim has to know. `argv[0]` is looked up in the PATH of `env`."""
@@ -58,17 +52,20 @@ class Plan:
     backlog_bytes: int = BACKLOG_BYTES
     head_bytes: int = 1 << 30
     tail_bytes: int = 16 << 20
+    stuck_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     """The record of an end. `reason` is an `EndReason` value, or `gone` when nobody is to be told.
-    Streams have so many bytes in their spools, and so many are left out there."""
+    Streams have so many bytes in their spools, and so many are left out there. `survivors` are processes
+    that could not be killed in time, `number:start` each; while the shim that wrote this lives, some do."""
 
     reason: str
     exit_code: int | None = None
     signal: int | None = None
     detail: str = ""
+    survivors: tuple[str, ...] = ()
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     stdout_omitted: int = 0
@@ -94,6 +91,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         ("backlog", str(plan.backlog_bytes)),
         ("head", str(plan.head_bytes)),
         ("tail", str(plan.tail_bytes)),
+        ("stuck", repr(plan.stuck_seconds)),
     ]
     (folder / "launch").write_bytes(records.encode(pairs))
 
@@ -115,6 +113,7 @@ def make_spools(folder: Path) -> None:
 def write_exit(folder: Path, end: Exit) -> None:
     """Record the end of an attempt that never had a shim, or has lost it, as a shim would have."""
     pairs = [("reason", end.reason), ("detail", end.detail.replace("\0", ""))]
+    pairs += [("survivors", " ".join(end.survivors))]
     pairs += [("stdout_omitted", str(end.stdout_omitted)), ("stderr_omitted", str(end.stderr_omitted))]
     records.write_aside(folder / "exit", records.encode(pairs), durable=True)
 
@@ -130,6 +129,7 @@ def read_exit(folder: Path) -> Exit | None:
         exit_code=int(fields["exit_code"]) if fields.get("exit_code") else None,
         signal=int(fields["signal"]) if fields.get("signal") else None,
         detail=fields.get("detail", ""),
+        survivors=tuple(fields.get("survivors", "").split()),
         stdout_bytes=int(fields.get("stdout", 0)),
         stderr_bytes=int(fields.get("stderr", 0)),
         stdout_omitted=int(fields.get("stdout_omitted", 0)),
@@ -202,18 +202,18 @@ def is_running(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def shim_command(python: Path, cgroup_parent: str) -> list[str]:
+def shim_command(python: Path, places: tuple[str, ...]) -> list[str]:
     """The command line of a factory of shims: an interpreter that reads no site packages and no user
-    settings. With a folder added it is the one shim of that folder."""
+    settings. Jobs get control groups below `places`. With a folder added it is the one shim of that."""
     packages = str(Path(__file__).resolve().parents[1])
-    return [str(python), "-I", "-S", "-c", _BOOT.format(path=packages), cgroup_parent]
+    return [str(python), "-I", "-S", "-c", _BOOT.format(path=packages), "\n".join(places)]
 
 
 class ColdLauncher:
     """Every job gets a fresh interpreter. Their shims come from a factory, a process of its own."""
 
-    def __init__(self, *, python: Path, env: dict[str, str], cgroup_parent: str, log_file: Path) -> None:
-        self._command = shim_command(python, cgroup_parent)
+    def __init__(self, *, python: Path, env: dict[str, str], places: tuple[str, ...], log_file: Path) -> None:
+        self._command = shim_command(python, places)
         self._env = env
         self._log_file = log_file
         self._factory: socket.socket | None = None

@@ -39,6 +39,7 @@ class Limits:
     backlog_bytes: int = 256 << 20
     head_bytes: int = 1 << 30
     tail_bytes: int = 16 << 20
+    stuck_seconds: float = 10.0
 
 
 class BadJob(Exception):
@@ -98,6 +99,7 @@ class Preparation:
             backlog_bytes=self._limits.backlog_bytes,
             head_bytes=self._limits.head_bytes,
             tail_bytes=self._limits.tail_bytes,
+            stuck_seconds=self._limits.stuck_seconds,
         )
 
     async def _unpack(self, assignment: Assignment, work: Path) -> None:

@@ -1,6 +1,7 @@
 """The heartbeat: tells the scheduler what is held, and does what the answer says."""
 
 from chisel_agent.attempts import Attempts
+from chisel_agent.fence import to_end
 from chisel_agent.launch import boottime
 from chisel_agent.scheduler import Scheduler
 from chisel_shared.contract.errors import ChiselError
@@ -21,11 +22,13 @@ class Renewal:
         """One renewal. Not being answered is said once; the jobs run on."""
         # Leases count from here: the scheduler cannot have granted them earlier.
         sent_at = boottime()
+        held = self._attempts.held
         try:
             answer = await self._scheduler.renew(
-                attempts=self._attempts.held,
+                attempts=held,
                 finished=self._attempts.finished_in_turn(),
                 draining=self.draining,
+                withheld=self._attempts.withheld,
             )
         except ChiselError as error:
             if self._heard:
@@ -41,7 +44,7 @@ class Renewal:
         for number, ref in enumerate(answer.cancel):
             if attempt := self._attempts.get(ref):
                 attempt.stop(answer.stops[number] if number < len(answer.stops) else Stop())
-        for ref in answer.gone:
+        for ref in to_end(held, answer):
             if attempt := self._attempts.get(ref):
                 attempt.drop()
         for ref in answer.archived:

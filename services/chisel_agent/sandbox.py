@@ -1,64 +1,55 @@
-"""What keeps a job's processes together, and what ends them when its shim no longer can.
+"""What is left of jobs whose shim no longer can end it: found, ended, waited for.
 
-A shim ends everything it started (see `shim.py`). This is the agent's share: a place for the jobs'
-control groups where the machine allows that, and the end of what a killed shim left behind.
+A shim ends everything it started (see `shim.py`). This is the agent's share, with the same control groups
+(`places.py` says where they are): the end of what a killed shim left behind, and the question whether
+something that was killed has really gone. Everything here blocks: call it in a thread.
 """
 
-import hashlib
+import ctypes
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from chisel_agent import shim_cgroup
+from chisel_agent.shim_system import describe, started
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.sandbox")
 
-_TRIES = 50
-_AGAIN_SECONDS = 0.01
+_AGAIN_SECONDS = 0.005
+_EMPTY_LOOKS = 4
+"""A process that hops from number to number may be between two of them at one look."""
+_SWEEP_SECONDS = 1.0
+_MNT_DETACH = 2
 
 
-def cgroup_parent(data_dir: Path) -> str:
-    """A writable control group (v2, also beside v1) for this agent's jobs; "" where there is none."""
-    base = _own_cgroup()
-    if base is None:
-        return ""
-    parent = base / f"chisel-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]}"
-    try:
-        parent.mkdir(exist_ok=True)
-        if (parent / "cgroup.kill").exists():
-            return str(parent)
-        parent.rmdir()
-    except OSError as error:
-        log.info("no_cgroups", error=repr(error))
-    return ""
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Processes of an attempt that were killed and have not gone."""
+
+    pids: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.pids)
+
+    def names(self) -> tuple[str, ...]:
+        """As `Exit.survivors` has them."""
+        return tuple(f"{pid}:{started(pid)}" for pid in self.pids)
+
+    def __str__(self) -> str:
+        return f"processes were killed and have not gone: {describe(list(self.pids))}"
 
 
-def _own_cgroup() -> Path | None:
-    """The group this process is in, as a folder of the v2 hierarchy."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    for mount in mounts:
-        before, _, after = mount.partition(" - ")
-        if after.startswith("cgroup2 "):
-            for group in groups:
-                if group.startswith("0::"):
-                    return Path(before.split()[4] + group.removeprefix("0::"))
-    return None
-
-
-def sweep(parent: str) -> None:
-    """End and remove every group below `parent` whose shim is gone; a living one removes its own."""
-    if not parent:
-        return
-    for group in Path(parent).iterdir():
-        if group.is_dir() and not _is_shim(group.name.partition("-")[0]):
-            log.warning("leftover_cgroup", group=group.name)
-            _end_group(group)
+def sweep(places: tuple[str, ...]) -> None:
+    """End and remove every group below `places` whose shim is gone; a living one removes its own."""
+    for place in places:
+        for group in Path(place).iterdir() if os.path.exists(place) else ():
+            if group.is_dir() and not _is_shim(group.name.partition("-")[0]):
+                log.warning("leftover_cgroup", group=group.name)
+                _end_groups([str(group)], _SWEEP_SECONDS)
 
 
 def _is_shim(pid: str) -> bool:
@@ -68,21 +59,32 @@ def _is_shim(pid: str) -> bool:
         return False
 
 
-def release(parent: str) -> None:
-    """Remove the jobs' common group, unless jobs are still in it."""
-    if os.path.exists(parent):
+def _end_groups(groups: list[str], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while shim_cgroup.members(groups):
+        shim_cgroup.kill(groups)
+        if time.monotonic() > until:
+            log.warning("cgroup_not_empty", groups=groups)
+            return
+        time.sleep(_AGAIN_SECONDS)
+    shim_cgroup.remove(groups)
+
+
+def release(places: tuple[str, ...]) -> None:
+    """Remove the jobs' common groups, unless jobs are still in them."""
+    for place in places:
         try:
-            Path(parent).rmdir()
+            os.rmdir(place)
         except OSError as error:
             log.debug("cgroup_kept", error=repr(error))
 
 
-def cgroup_of(folder: Path) -> str:
-    """The control group an attempt's shim gave its job; "" for none."""
+def groups_of(folder: Path) -> list[str]:
+    """The control groups an attempt's shim gave its job."""
     try:
-        return os.fsdecode((folder / "cgroup").read_bytes())
+        return os.fsdecode((folder / "cgroup").read_bytes()).splitlines()
     except FileNotFoundError:
-        return ""
+        return []
 
 
 def wake_shim(folder: Path) -> None:
@@ -98,38 +100,58 @@ def wake_shim(folder: Path) -> None:
         log.debug("shim_not_looked_at", folder=folder.name, error=repr(error))
 
 
-def end_leftovers(folder: Path, ref: AttemptRef) -> None:
-    """Kill what is left of an attempt whose shim is gone. Blocks for milliseconds: call in a thread."""
-    group = cgroup_of(folder)
-    if group:
-        _end_group(Path(group))
-    if not (folder / "running").exists():
-        return
-    marks = {b"CHISEL_JOB_ID=" + ref.job_id.encode(), f"CHISEL_ATTEMPT={ref.attempt}".encode()}
-    for _ in range(_TRIES):
-        found = [pid for pid in _processes() if marks <= _environment(pid)]
-        if not found:
-            return
+def end_leftovers(
+    folder: Path, ref: AttemptRef, *, within_seconds: float, survivors: tuple[str, ...] = ()
+) -> Remains:
+    """Kill what is left of an attempt whose shim is gone; what has not gone within the time is the answer,
+    nothing as a rule. `survivors` are what a shim had to leave, as `Exit.survivors`."""
+    groups = groups_of(folder)
+    until = time.monotonic() + within_seconds
+    shim_cgroup.kill(groups)
+    looks = 0
+    while looks < _EMPTY_LOOKS:
+        found = shim_cgroup.members(groups) or remaining(folder, ref, survivors)
+        if not found and groups:
+            break  # they miss nobody
+        looks = 0 if found else looks + 1
+        if found and time.monotonic() > until:
+            log.warning("processes_not_killed", folder=folder.name, pids=found)
+            return Remains(tuple(found))
+        shim_cgroup.kill(groups)
         for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            _kill(pid)
         time.sleep(_AGAIN_SECONDS)
-    log.warning("processes_not_killed", folder=folder.name)
+    shim_cgroup.remove(groups)
+    return Remains()
 
 
-def _end_group(group: Path) -> None:
-    for _ in range(_TRIES):
-        try:
-            (group / "cgroup.kill").write_text("1")
-            group.rmdir()
-            return
-        except FileNotFoundError:
-            return
-        except OSError:
-            time.sleep(_AGAIN_SECONDS)  # EBUSY: its last process has not quite gone
-    log.warning("cgroup_not_removed", group=group.name)
+def remaining(folder: Path, ref: AttemptRef, survivors: tuple[str, ...] = ()) -> list[int]:
+    """Living processes of an attempt: those in its control groups, `survivors` that still are the same, and
+    those that have its marks in their environment."""
+    found = set(shim_cgroup.members(groups_of(folder)))
+    for word in survivors:
+        pid, _, since = word.partition(":")
+        if since and started(int(pid)) == since:
+            found.add(int(pid))
+    if (folder / "running").exists():
+        found |= {pid for pid in _processes() if _marks(ref) <= _environment(pid)}
+    return sorted(found)
+
+
+def belongs(pid: int, folder: Path, ref: AttemptRef) -> bool:
+    """Whether a process is one of this attempt's."""
+    return pid in shim_cgroup.members(groups_of(folder)) or _marks(ref) <= _environment(pid)
+
+
+def _marks(ref: AttemptRef) -> set[bytes]:
+    return {b"CHISEL_JOB_ID=" + ref.job_id.encode(), f"CHISEL_ATTEMPT={ref.attempt}".encode()}
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError as error:
+        log.debug("not_killed", pid=pid, error=repr(error))
 
 
 def _processes() -> list[int]:
@@ -141,3 +163,26 @@ def _environment(pid: int) -> set[bytes]:
         return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     except OSError:
         return set()
+
+
+def detach_mounts(folder: Path) -> bool:
+    """Unmount whatever a job mounted below `folder`, lest removing the folder empties what was mounted;
+    False when something stays mounted."""
+    inside = f"{os.path.realpath(folder)}/"
+    for place in reversed(_mounts()):
+        if place.startswith(inside):
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.umount2(os.fsencode(place), _MNT_DETACH) != 0:
+                log.warning("mount_left", place=place, error=os.strerror(ctypes.get_errno()))
+                return False
+            log.info("unmounted", place=place)
+    return True
+
+
+def _mounts() -> list[str]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return []
+    # Blanks and backslashes in a path are written in octal.
+    return [os.fsdecode(line.split()[4].decode("unicode_escape").encode("latin-1")) for line in lines]

@@ -90,9 +90,14 @@ class Scheduler:
         )
 
     async def renew(
-        self, *, attempts: Sequence[AttemptRef], finished: Sequence[AttemptRef], draining: bool
+        self,
+        *,
+        attempts: Sequence[AttemptRef],
+        finished: Sequence[AttemptRef],
+        draining: bool,
+        withheld: tuple[int, str] = (0, ""),
     ) -> Renewed:
-        """One try: the next renewal is the repetition."""
+        """One try: the next renewal is the repetition. `withheld`: how many GPUs are, and why."""
         await self._welcomed.wait()
         return await self._bus.request(
             Renew(
@@ -101,6 +106,8 @@ class Scheduler:
                 attempts=tuple(attempts),
                 finished=tuple(finished),
                 draining=draining,
+                gpus_quarantined=withheld[0],
+                quarantine=withheld[1],
             ),
             timeout=_TIMEOUT_SECONDS,
         )

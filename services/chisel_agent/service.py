@@ -10,8 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from chisel_agent import sandbox
-from chisel_agent.attempt import Services
+from chisel_agent import places, sandbox
 from chisel_agent.attempts import Attempts
 from chisel_agent.bundles import Bundles
 from chisel_agent.claims import Claims
@@ -30,6 +29,7 @@ from chisel_agent.renewal import Renewal
 from chisel_agent.reserve import Reserve
 from chisel_agent.scheduler import Scheduler
 from chisel_agent.sdk import expose
+from chisel_agent.services import Services
 from chisel_agent.settings import AgentSettings, environment_for_installer, environment_for_jobs
 from chisel_agent.slots import NotFree, Slots
 from chisel_shared.contract.errors import Stale
@@ -61,7 +61,7 @@ class Agent(Service):
         slots: Slots,
         launcher: ColdLauncher,
         doorbell: Doorbell,
-        cgroup_parent: str,
+        places: tuple[str, ...],
         reserve: Reserve,
         poll_seconds: float,
         renew_seconds: float,
@@ -74,7 +74,7 @@ class Agent(Service):
         self._attempts = attempts
         self._launcher = launcher
         self._doorbell = doorbell
-        self._cgroup_parent = cgroup_parent
+        self._places = places
         self._renew_seconds = renew_seconds
         self._finish_seconds = finish_seconds
         self._tasks: asyncio.TaskGroup | None = None
@@ -97,8 +97,8 @@ class Agent(Service):
                 self._tasks = tasks
                 # Jobs that run are followed before anybody knows that we are back.
                 forgotten = self._attempts.recover(tasks)
-                await asyncio.to_thread(sandbox.sweep, self._cgroup_parent)
-                await self._attempts.forget(forgotten)
+                await asyncio.to_thread(sandbox.sweep, self._places)
+                await self._attempts.forget(forgotten, tasks)
                 self._launcher.open()
                 await self._bus.serve(CancelAttempt, self._on_cancel, agent_id=self._agent_id)
                 await self._bus.subscribe(Wake, self._on_wake, pool=self._pool)
@@ -179,7 +179,8 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
     data = settings.data_dir.absolute()
     stack.callback(os.close, await lock_data_dir(data))
     folders = {name: _folder(data / name) for name in ("attempts", "bundles", "envs")}
-    gpus = await asyncio.to_thread(probe_of(settings.gpus, model=settings.gpu_model).find)
+    probe = probe_of(settings.gpus, model=settings.gpu_model)
+    gpus = await asyncio.to_thread(probe.find)
     if not gpus.indices:
         log.warning("no_gpus", hint="set CHISEL_AGENT_GPUS=sim:N to offer simulated ones")
 
@@ -218,12 +219,12 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         gpu_model=gpus.model,
         gpus_total=len(gpus.indices),
     )
-    cgroup_parent = await asyncio.to_thread(sandbox.cgroup_parent, data)
-    stack.callback(sandbox.release, cgroup_parent)
+    found = await asyncio.to_thread(places.find, data, wanted=settings.cgroups)
+    stack.callback(sandbox.release, found)
     launcher = ColdLauncher(
         python=Path(sys.executable),
         env=environment_for_jobs(),
-        cgroup_parent=cgroup_parent,
+        places=found,
         log_file=data / "shims.log",
     )
     preparation = Preparation(
@@ -237,6 +238,7 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
             backlog_bytes=settings.backlog_bytes,
             head_bytes=settings.output_head_bytes,
             tail_bytes=settings.output_tail_bytes,
+            stuck_seconds=settings.stuck_seconds,
         ),
     )
     slots = Slots(gpus.indices)
@@ -250,6 +252,8 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         launcher=launcher,
         cap=Cap(files=settings.outputs_limit_files, bytes=settings.outputs_limit_bytes),
         files_wait_seconds=settings.files_wait_seconds,
+        gpus=probe,
+        stuck_seconds=settings.stuck_seconds,
     )
     doorbell = Doorbell(data)
     stack.callback(doorbell.close)
@@ -262,7 +266,7 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         slots=slots,
         launcher=launcher,
         doorbell=doorbell,
-        cgroup_parent=cgroup_parent,
+        places=found,
         reserve=Reserve(data, reserve_bytes=settings.reserve_bytes),
         poll_seconds=settings.poll_seconds,
         renew_seconds=settings.renew_seconds,

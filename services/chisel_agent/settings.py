@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -56,6 +57,12 @@ class AgentSettings(ServiceSettings):
     """How far a job's output may be ahead of what was shipped before the job has to wait."""
     interrupt_grace_seconds: float = Field(default=5.0, ge=0)
     terminate_grace_seconds: float = Field(default=5.0, ge=0)
+    cgroups: Literal["auto", "kill", "freeze", "off"] = "auto"
+    """How jobs are kept together and ended: by `cgroup.kill`, by a freezer, or without control groups; `auto`
+    takes the best that the machine allows."""
+    stuck_seconds: float = Field(default=10.0, gt=0)
+    """How long what was killed may take to go, and a GPU to be empty after a job, before the job's GPUs are
+    withheld."""
     build_limit_seconds: float = Field(default=1800.0, gt=0)
     """How long installing requirements may take."""
     renew_seconds: float = Field(default=5.0, gt=0)

@@ -10,7 +10,7 @@ attempt's folder; a datagram either way only says "look again":
     lease     end of the lease, if any (agent)     stdout, stderr   the spools
     shipped   bytes that left the spools (agent)   exit      how it ended: written last, whole
     control   this process's socket                ../../doorbell   the agent's socket
-    cgroup    the job's control group              stdout.tail, stderr.tail   see `shim_tail.py`
+    cgroup    the job's control groups             stdout.tail, stderr.tail   see `shim_tail.py`
 
 Standard library only, and little of it, here and in the other `shim_*` files: jobs wait for their
 imports. `socket`, `signal` and `json` cost more than the interpreter itself, so their C parts and a
@@ -25,23 +25,21 @@ import select
 import time
 
 from chisel_agent.shim_child import Child
+from chisel_agent.shim_end import account
+from chisel_agent.shim_leftovers import Leftovers
 from chisel_agent.shim_stream import Stream
 from chisel_agent.shim_system import (
     SIGCHLD,
     SIGHUP,
     SIGINT,
-    SIGKILL,
     SIGTERM,
     SIGUSR1,
     SIGUSR2,
     Launch,
-    descendants,
     empty,
-    kill_cgroup,
+    machine_oom_kills,
     now,
-    oom_kills,
     read,
-    remove_cgroup,
     rest_of_line,
     signal_group,
     signal_one,
@@ -57,7 +55,6 @@ LAST_RINGS = 200  # then the agent is not reading, and will look by itself when 
 BLOCKED_POLL_SECONDS = 0.2
 KILL_AGAIN_SECONDS = 0.02
 LOOK_SECONDS = 30.0  # the longest sleep: leases are looked at even if the clock jumped
-STUCK_SECONDS = 10.0
 DOORBELL = "../../doorbell"
 STREAMS = ("stdout", "stderr")
 
@@ -99,6 +96,9 @@ class Shim:
         self.woken, waker = os.pipe()
         for end in (self.woken, waker):
             os.set_blocking(end, False)
+        self.leftovers = Leftovers(
+            cgroups=child.cgroups, stuck_seconds=self.launch.stuck, woken=self.woken, reap=self.reap
+        )
         _signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         _signal.signal(SIGCHLD, lambda *_: None)
         for number in (SIGHUP, SIGINT, SIGTERM):  # meant for the agent, or for its whole service
@@ -113,18 +113,19 @@ class Shim:
             self.start()
         if self.pid:
             self.ring()
-            while self.status is None:
+            while self.status is None and not self.leftovers.stuck():
                 self.turn()
-            self.end_leftovers()
+            self.leftovers.end()
             self.drain()
         self.finish()
+        self.leftovers.outlast()
 
     def start(self) -> None:
         # What the next agent needs to end the job should we be killed, and the mark that user code
         # may have run: both before it does.
-        write_file("cgroup", os.fsencode(self.child.cgroup))
+        write_file("cgroup", os.fsencode("\n".join(self.child.cgroups)))
         write_file("running", b"%d" % os.getpid())
-        self.oom_kills = oom_kills(self.child.cgroup)
+        self.machine_kills = machine_oom_kills()
         problem = self.child.release(self.folder, self.secrets)
         self.secrets = b""
         if problem:
@@ -279,7 +280,7 @@ class Shim:
             grace = self.launch.grace[self.stage - 1]
             self.stage_ends = moment + (self.grace if first and self.grace is not None else grace)
         else:
-            self.kill_all()
+            self.leftovers.kill(self.pid)
             self.stage_ends = moment + KILL_AGAIN_SECONDS
 
     # The end
@@ -296,27 +297,6 @@ class Shim:
             if pid == self.pid:
                 self.status = status
 
-    def kill_all(self) -> None:
-        if self.child.cgroup:
-            kill_cgroup(self.child.cgroup)
-        if self.status is None:
-            signal_group(self.pid, SIGKILL)
-        for pid in descendants(os.getpid()):
-            signal_one(pid, SIGKILL)
-
-    def end_leftovers(self) -> None:
-        """Nothing the job started outlives it. As their reaper we know: no child, no descendant."""
-        until = now() + STUCK_SECONDS
-        while self.reap():
-            if now() > until:
-                self.detail = self.detail or "some of its processes could not be killed"
-                return
-            self.kill_all()
-            waiting = select.poll()
-            waiting.register(self.woken, select.POLLIN)
-            waiting.poll(2)
-            empty(self.woken)
-
     def drain(self) -> None:
         for stream in self.streams:
             while stream.open and self.copy(stream):
@@ -324,27 +304,31 @@ class Shim:
             self.detail = self.detail or stream.finish()
 
     def finish(self) -> None:
-        reason, code, signal = self.reason, "", ""
+        code, signal = None, None
         if self.status is not None:
             if os.WIFSIGNALED(self.status):
-                signal = str(os.WTERMSIG(self.status))
+                signal = os.WTERMSIG(self.status)
             else:
-                code = str(os.WEXITSTATUS(self.status))
-        if not reason:
-            reason = "exit" if code else "signal"
-            if signal == "9" and oom_kills(self.child.cgroup) > self.oom_kills:
-                reason = "oom"
+                code = os.WEXITSTATUS(self.status)
+        reason, hints = self.reason, [self.detail]
+        if self.pid:
+            machine_kills = machine_oom_kills() - self.machine_kills
+            reason, more = account(
+                reason, code, signal, self.child.cgroups, machine_kills=machine_kills, disk=self.launch.cwd
+            )
+            hints += [*more, self.leftovers.described()]
         seconds = now() - self.started_at if self.started_at else 0.0
         fields = (
             ("reason", reason),
-            ("exit_code", code),
-            ("signal", signal),
+            ("exit_code", "" if code is None else str(code)),
+            ("signal", "" if signal is None else str(signal)),
             ("stdout", str(self.streams[0].size)),
             ("stderr", str(self.streams[1].size)),
             ("stdout_omitted", str(self.streams[0].omitted)),
             ("stderr_omitted", str(self.streams[1].omitted)),
             ("seconds", f"{seconds:.3f}"),
-            ("detail", self.detail.replace("\0", "")[:2000]),
+            ("survivors", self.leftovers.names()),
+            ("detail", "\n".join(filter(None, hints)).replace("\0", "")[:1500]),
         )
         data = b"".join(os.fsencode(f"{key}={value}") + b"\0" for key, value in fields)
         while True:
@@ -366,7 +350,6 @@ class Shim:
                 break
             time.sleep(RING_AGAIN_SECONDS)
             self.ring()
-        remove_cgroup(self.child.cgroup)
 
     def ring(self) -> None:
         """Tell the agent that there is news. Nobody listening is fine: the next agent looks by itself."""

@@ -8,6 +8,7 @@ pipes; when its shim dies before that, it goes too.
 import _signal  # type: ignore[import-not-found]  # typeshed has only the slow wrapper
 import os
 
+from chisel_agent import shim_cgroup
 from chisel_agent.shim_system import (
     SIGHUP,
     SIGINT,
@@ -17,8 +18,6 @@ from chisel_agent.shim_system import (
     SIGXFSZ,
     Launch,
     become_subreaper,
-    join_cgroup,
-    make_cgroup,
     read,
     widen,
     write_all,
@@ -31,9 +30,9 @@ DEFAULTED = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGXFSZ)
 class Child:
     """The waiting process, and the pipes its output will come through."""
 
-    def __init__(self, cgroup_parent: str) -> None:
+    def __init__(self, cgroup_parents: list[str]) -> None:
         become_subreaper()
-        self.cgroup = make_cgroup(cgroup_parent)
+        self.cgroups = shim_cgroup.make(cgroup_parents)
         self.stdout, stdout = os.pipe()
         self.stderr, stderr = os.pipe()
         self._problem, problem = os.pipe()
@@ -45,7 +44,7 @@ class Child:
         if self.pid == 0:
             try:
                 os.close(self._go)
-                wait_and_become(go, stdout, stderr, problem, self.cgroup)
+                wait_and_become(go, stdout, stderr, problem, self.cgroups)
             finally:
                 os._exit(127)
         for descriptor in (go, stdout, stderr, problem):
@@ -68,12 +67,12 @@ class Child:
         """There will be no job."""
         os.close(self._go)
         os.waitpid(self.pid, 0)
+        shim_cgroup.remove(self.cgroups)
 
 
-def wait_and_become(go: int, stdout: int, stderr: int, problem: int, cgroup: str) -> None:
+def wait_and_become(go: int, stdout: int, stderr: int, problem: int, cgroups: list[str]) -> None:
     os.setsid()
-    if cgroup:
-        join_cgroup(cgroup)
+    shim_cgroup.join(cgroups)
     null = os.open("/dev/null", os.O_RDONLY)
     for number, descriptor in enumerate((null, stdout, stderr)):
         os.dup2(descriptor, number)  # the only descriptors that stay open over exec

@@ -7,7 +7,6 @@ Small on purpose: every import here is paid by every job (see `shim.py`).
 
 import _signal  # type: ignore[import-not-found]  # typeshed has only the slow wrapper
 import _socket
-import errno
 import fcntl
 import os
 import select
@@ -68,6 +67,7 @@ class Launch:
             "backlog": 256.0 * (1 << 20),
             "head": float(1 << 30),
             "tail": 16.0 * (1 << 20),
+            "stuck": 10.0,
         }
         for part in data.split(b"\0"):
             key, _, value = os.fsdecode(part).partition("=")
@@ -84,6 +84,7 @@ class Launch:
         self.grace = (numbers["interrupt_grace"], numbers["terminate_grace"])
         self.backlog = int(numbers["backlog"])
         self.head, self.tail = int(numbers["head"]), int(numbers["tail"])
+        self.stuck = numbers["stuck"]
 
 
 def become_subreaper() -> None:
@@ -139,6 +140,38 @@ def rest_of_line(pipe: int, room: int) -> bytes:
         return b""
 
 
+def children() -> list[int]:
+    """Our children. What ends leaves its own to us, their reaper: ending them again and again ends every
+    descendant, and each look is so short that nothing can slip from process to process through it."""
+    try:
+        pid = os.getpid()
+        descriptor = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
+    except OSError:
+        return descendants(os.getpid())  # a kernel that does not list them
+    try:
+        return [int(word) for word in os.read(descriptor, 1 << 20).split()]
+    finally:
+        os.close(descriptor)
+
+
+def describe(pids: list[int]) -> str:
+    """Processes with the states they are in, for people: `4711 (python, state D)`."""
+    words = []
+    for pid in pids[:8]:
+        stat = read(f"/proc/{pid}/stat")
+        name = os.fsdecode(stat[stat.find(b"(") + 1 : stat.rfind(b")")])
+        state = os.fsdecode(stat[stat.rfind(b")") + 2 :][:1])
+        words.append(f"{pid} ({name}, state {state})" if stat else str(pid))
+    return ", ".join(words) + (f" and {len(pids) - 8} more" if len(pids) > 8 else "")
+
+
+def started(pid: int) -> str:
+    """When a process began, in the kernel's ticks: with its number it names it for ever. "" when it is
+    gone, or over and only not yet collected."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return os.fsdecode(fields[19]) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else ""
+
+
 def descendants(root: int) -> list[int]:
     """Every process below `root`, by one look at /proc."""
     children: dict[int, list[int]] = {}
@@ -160,66 +193,21 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def oom_kills(cgroup: str) -> int:
-    """How often the kernel has killed for want of memory: in the job's group, else on this machine."""
-    events = read(cgroup + "/memory.events") if cgroup else b""
-    for line in (events or read("/proc/vmstat")).splitlines():
+def free_bytes(path: str) -> int | None:
+    """How much of the disk that `path` is on an ordinary user may still fill."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def machine_oom_kills() -> int:
+    """How often the kernel has killed for want of memory on this machine, whosever process it was."""
+    for line in read("/proc/vmstat").splitlines():
         if line.startswith(b"oom_kill "):
             return int(line.split()[1])
     return 0
-
-
-def make_cgroup(parent: str) -> str:
-    """A new control group below `parent`, where the machine lets us; "" where it does not."""
-    if not parent:
-        return ""
-    path = f"{parent}/{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        if not os.path.exists(parent):
-            os.mkdir(parent)
-        os.mkdir(path)
-        if os.path.exists(path + "/cgroup.kill"):
-            return path
-        os.rmdir(path)
-    except OSError:
-        pass
-    return ""
-
-
-def join_cgroup(path: str) -> None:
-    write_to(path + "/cgroup.procs", b"0")
-
-
-def kill_cgroup(path: str) -> None:
-    """End everything in it with one write, faster than anything can fork."""
-    write_to(path + "/cgroup.kill", b"1")
-
-
-def remove_cgroup(path: str) -> None:
-    """Remove it, and the jobs' common one too if this was the last."""
-    for _ in range(200 if path else 0):
-        try:
-            os.rmdir(path)
-            os.rmdir(os.path.dirname(path))
-            return
-        except OSError as error:
-            if error.errno != errno.EBUSY or not os.path.exists(path):
-                return  # the common one is in use, and stays
-            time.sleep(0.005)  # the kernel has not finished with the last process in it
-
-
-def write_to(path: str, data: bytes) -> None:
-    """Write a kernel's file; where that is refused, the walk over descendants does without."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY)
-    except OSError:
-        return
-    try:
-        os.write(descriptor, data)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 MOST_HANDED_BYTES = 256 * 1024  # a folder's name and a job's secrets: below what a socket holds

@@ -22,12 +22,12 @@ PYTHON = sys.executable
 class Job:
     """One attempt's folder, and the shim in it."""
 
-    def __init__(self, root: Path, cgroup_parent: str) -> None:
+    def __init__(self, root: Path, places: tuple[str, ...]) -> None:
         self.id = new_id()
         self.folder = root / "attempts" / f"{self.id}.1"
         self.folder.mkdir(parents=True)
         (self.folder / "work").mkdir()
-        self.cgroup_parent = cgroup_parent
+        self.places = places
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, code: str = "", *, argv: tuple[str, ...] | None = None, **limits: Any) -> None:
@@ -40,7 +40,7 @@ class Job:
         }
         write_plan(self.folder, Plan(**(values | limits)))
         make_spools(self.folder)
-        command = [*shim_command(Path(PYTHON), self.cgroup_parent), str(self.folder)]
+        command = [*shim_command(Path(PYTHON), self.places), str(self.folder)]
         self.process = subprocess.Popen(command, start_new_session=True)
 
     def end(self) -> Exit:

@@ -8,10 +8,12 @@ from typing import Any, cast
 import pytest
 
 from chisel_agent import journal
-from chisel_agent.attempt import Attempt, Services
+from chisel_agent.attempt import Attempt
 from chisel_agent.attempts import Attempts
+from chisel_agent.gpus import SimulatedGpus
 from chisel_agent.journal import Fate, Phase
 from chisel_agent.ports import Ports
+from chisel_agent.services import Services
 from chisel_agent.slots import Slots
 from chisel_shared.contract.ids import AgentId, JobId, new_id
 from chisel_shared.contract.messages import Assignment, AttemptRef
@@ -25,7 +27,13 @@ class Yard:
         self.slots = Slots(tuple(range(8)))
         self.ports = Ports()
         around: Any = SimpleNamespace(
-            agent_id=AgentId("agent1"), streams=None, gateway=None, cap=None, files_wait_seconds=0.0
+            agent_id=AgentId("agent1"),
+            streams=None,
+            gateway=None,
+            cap=None,
+            files_wait_seconds=0.0,
+            gpus=SimulatedGpus(count=8),
+            stuck_seconds=1.0,
         )
         services = cast("Services", around)
         self.attempts = Attempts(folder=folder, slots=self.slots, ports=self.ports, services=services)

@@ -1,5 +1,6 @@
 """Starting shims from the factory, and what happens when somebody kills it."""
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chisel_agent import sandbox
+from chisel_agent import places, sandbox
 from chisel_agent.launch import (
     ColdLauncher,
     Exit,
@@ -21,16 +22,15 @@ from chisel_agent.launch import (
 )
 from chisel_shared.contract.ids import new_id
 from tests.agent.facts import alive, until
+from tests.support import hydra
 
 
 class Yard:
     """A launcher and folders to launch."""
 
-    def __init__(self, root: Path, cgroup_parent: str) -> None:
+    def __init__(self, root: Path, found: tuple[str, ...]) -> None:
         self.root = root
-        self.launcher = ColdLauncher(
-            python=Path(sys.executable), env={}, cgroup_parent=cgroup_parent, log_file=root / "log"
-        )
+        self.launcher = ColdLauncher(python=Path(sys.executable), env={}, places=found, log_file=root / "log")
 
     def folder(self, code: str) -> Path:
         folder = self.root / "attempts" / f"{new_id()}.1"
@@ -55,26 +55,25 @@ def parent_of(stat: Path) -> int:
         return 0
 
 
-@pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
-    parent = sandbox.cgroup_parent(tmp_path)
-    made = Yard(tmp_path, parent)
+@pytest.fixture(params=[places.AUTO])
+async def yard(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Yard]:
+    found = places.find(tmp_path, wanted=request.param)
+    made = Yard(tmp_path, found)
     made.launcher.open()
     yield made
     left = made.factory_and_spare()
     made.launcher.close()
     await until(lambda: not any(alive(pid) for pid in left))
     # A factory that had just begun may have forked a spare since we looked: it goes by itself.
-    await until(lambda: swept(parent))
+    await until(lambda: swept(found))
     assert (tmp_path / "log").read_text() == ""
 
 
-def swept(parent: str) -> bool:
+def swept(found: tuple[str, ...]) -> bool:
     """Clean up as the next agent does; whether nothing is left."""
-    if os.path.exists(parent):
-        sandbox.sweep(parent)
-    sandbox.release(parent)
-    return not os.path.exists(parent)
+    sandbox.sweep(found)
+    sandbox.release(found)
+    return not any(os.path.exists(place) for place in found)
 
 
 async def test_many_at_once(yard: Yard) -> None:
@@ -134,17 +133,42 @@ async def test_a_log_that_has_grown_is_set_aside_in_place(yard: Yard) -> None:
     assert (yard.root / "log.old").stat().st_size == 5 << 20
 
 
-async def test_closing_ends_the_factory_and_no_job(yard: Yard) -> None:
+@pytest.mark.parametrize("yard", [places.OFF], indirect=True)
+async def test_without_control_groups_the_factory_ends_what_a_killed_shim_left(yard: Yard) -> None:
+    folder = yard.folder(hydra.SCRIPT)
+    yard.launcher.launch(folder)
+    await until(lambda: b"ready" in (folder / "stdout").read_bytes())
+    before = yard.factory_and_spare()
+    os.kill(int((folder / "running").read_text()), 9)
+    await asyncio.to_thread(hydra.until_dead, folder)
+    assert yard.factory_and_spare() == before
+
+
+@pytest.mark.parametrize("yard", [places.OFF], indirect=True)
+async def test_it_does_so_even_after_its_agent_has_gone(yard: Yard) -> None:
+    folder = yard.folder(hydra.SCRIPT)
+    yard.launcher.launch(folder)
+    await until(lambda: b"ready" in (folder / "stdout").read_bytes())
+    factory = yard.factory_and_spare()[0]
+    yard.launcher.close()
+    os.kill(int((folder / "running").read_text()), 9)
+    await asyncio.to_thread(hydra.until_dead, folder)
+    await until(lambda: not alive(factory))
+
+
+async def test_closing_ends_the_spare_and_no_job(yard: Yard) -> None:
     folder = yard.folder("import time; print('ready', flush=True); time.sleep(600)")
     yard.launcher.launch(folder)
     await until(lambda: (folder / "stdout").read_bytes() == b"ready\n")
     await until(lambda: len(yard.factory_and_spare()) == 2)
-    without_job = yard.factory_and_spare()
+    factory, spare = yard.factory_and_spare()
     yard.launcher.close()
-    await until(lambda: not any(alive(pid) for pid in without_job))
+    await until(lambda: not alive(spare))
     assert is_running(folder)
+    assert alive(factory), "who would end what is left if the shim were killed?"
     request_stop(folder, "user")
     await until(lambda: not is_running(folder))
+    await until(lambda: not alive(factory))
     assert read_exit(folder) == Exit(reason="user", signal=2, stdout_bytes=6, stderr_bytes=_stderr(folder))
 
 

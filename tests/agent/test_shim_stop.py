@@ -203,5 +203,6 @@ def test_what_a_killed_shim_left_is_ended_by_the_agent(job: Job) -> None:
     job.process.wait()
     assert not is_running(job.folder)
     assert read_exit(job.folder) is None
-    sandbox.end_leftovers(job.folder, AttemptRef(job_id=JobId(job.id), attempt=1))
-    eventually(lambda: not any(alive(pid) for pid in pids))
+    ref = AttemptRef(job_id=JobId(job.id), attempt=1)
+    assert not sandbox.end_leftovers(job.folder, ref, within_seconds=30)
+    assert not any(alive(pid) for pid in pids)

@@ -151,10 +151,15 @@ class FakeScheduler:
         self.claims: list[Claim] = []
         self.cancel: set[AttemptRef] = set()
         self.gone: set[AttemptRef] = set()
+        self.unnamed: set[AttemptRef] = set()
+        """What no list of a renewal's answer has."""
+        self.requeues = False
+        """Whether a job that its agent came back without is given out again."""
         self.archived: set[AttemptRef] = set()
         self.held: set[AttemptRef] = set()
         self.session = ""
         self._queue: list[Assignment] = []
+        self._given: dict[AttemptRef, Assignment] = {}
         self._answers: dict[str, Claimed] = {}
         self._changed = asyncio.Condition()
 
@@ -209,6 +214,10 @@ class FakeScheduler:
         self.hellos.append(hello)
         self.session = hello.session
         keep = tuple(ref for ref in hello.adopt if ref in self.held)
+        for ref in self.held - set(keep) if self.requeues else ():
+            assert (ref, JobState.RUNNING) not in self.progress, "a running job was not adopted"
+            lost = self._given[ref]
+            self._queue.append(msgspec.structs.replace(lost, attempt=lost.attempt + 1))
         self.held = set(keep)
         await self._note()
         return Welcome(keep=keep, archived=tuple(self.archived & set(hello.finished)))
@@ -221,7 +230,9 @@ class FakeScheduler:
             answer = Claimed(assignment=fits[0] if fits else None)
             if answer.assignment is not None:
                 self._queue.remove(answer.assignment)
-                self.held.add(AttemptRef(job_id=answer.assignment.job_id, attempt=answer.assignment.attempt))
+                ref = AttemptRef(job_id=answer.assignment.job_id, attempt=answer.assignment.attempt)
+                self.held.add(ref)
+                self._given[ref] = answer.assignment
             self._answers[claim.key] = answer
         await self._note()
         return self._answers[claim.key]
@@ -240,9 +251,9 @@ class FakeScheduler:
         asked = set(renew.attempts)
         gone = asked & self.gone | asked - self.held
         return Renewed(
-            renewed=tuple(asked - gone - self.cancel),
-            cancel=tuple((asked - gone) & self.cancel),
-            gone=tuple(gone),
+            renewed=tuple(asked - gone - self.cancel - self.unnamed),
+            cancel=tuple((asked - gone - self.unnamed) & self.cancel),
+            gone=tuple(gone - self.unnamed),
             archived=tuple(set(renew.finished) & self.archived),
         )
 
