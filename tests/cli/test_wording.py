@@ -23,20 +23,42 @@ def job(state: JobState = JobState.RUNNING, **facts: object) -> JobView:
 
 
 @pytest.mark.parametrize("reason", list(EndReason))
-def test_every_end_is_worded_and_every_end_not_of_the_script_says_what_to_do(reason: EndReason) -> None:
+def test_every_cause_is_a_sentence_and_a_next_step(reason: EndReason) -> None:
     end = JobEnd(reason=reason, exit_code=1, signal=9, detail="last line\n")
-    text = wording.ending(job(JobState.FAILED, end=end, started_at=110.0, ended_at=113.25))
-    assert "ran 3.2 s" in text
-    if reason is EndReason.EXIT:
-        assert text == "exit 1 · ran 3.2 s"
-        return
-    if reason is EndReason.USER:
-        assert text == "job abc was cancelled · ran 3.2 s"
-        return
-    assert text.splitlines()[1] == "  last line"
-    own = reason is EndReason.SIGNAL
-    assert (reason in wording.NEXT_STEPS) is not own
-    assert len(text.splitlines()) == (2 if own else 3)
+    view = job(JobState.FAILED, end=end, started_at=110.0, ended_at=113.25, user="ada", cancelled_by="bob")
+    first, detail, step = wording.ending(view).splitlines()
+    assert first.endswith(" · ran 3.2 s")
+    assert len(first) > len("exit 1 · ran 3.2 s") or reason is EndReason.EXIT
+    assert detail == "  last line"
+    assert step == "  " + wording.NEXT_STEPS[reason].format(job="abc")
+    assert "{" not in step
+
+
+@pytest.mark.parametrize(
+    ("end", "facts", "said"),
+    [
+        (JobEnd(reason=EndReason.EXIT, exit_code=0), {}, "exit 0"),
+        (JobEnd(reason=EndReason.EXIT, exit_code=3), {}, "exit 3"),
+        (
+            JobEnd(reason=EndReason.EXIT, exit_code=0, detail="the kernel killed one of its processes"),
+            {},
+            "exit 0\n  the kernel killed one of its processes",
+        ),
+        (JobEnd(reason=EndReason.USER), {"user": "ada"}, "job abc was cancelled"),
+        (
+            JobEnd(reason=EndReason.USER),
+            {"user": "ada", "cancelled_by": "ada"},
+            "job abc was cancelled by ada",
+        ),
+        (
+            JobEnd(reason=EndReason.USER),
+            {"user": "ada", "cancelled_by": "bob", "cancel_reason": "maintenance"},
+            "job abc was cancelled by bob: maintenance\n  run it again: chisel rerun abc",
+        ),
+    ],
+)
+def test_what_speaks_for_itself_is_one_line(end: JobEnd, facts: dict[str, object], said: str) -> None:
+    assert wording.ending(job(JobState.FAILED, end=end, **facts)) == said
 
 
 @pytest.mark.parametrize(

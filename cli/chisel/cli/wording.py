@@ -6,17 +6,22 @@ from chisel_shared.contract.gpus import GPUType
 from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView, sentence
 
 NEXT_STEPS = {
+    EndReason.EXIT: "what it printed last says why: chisel logs {job}",
+    EndReason.SIGNAL: "if your script did not send that itself, run it with --env PYTHONFAULTHANDLER=1: "
+    "a crash then says where it was",
     EndReason.OOM: "give it less to do at once, or ask for a machine with more memory",
     EndReason.DEPS: "mend the requirements and run it again",
     EndReason.START: "run it again; if that does not help, tell whoever runs the backend",
     EndReason.TIME_LIMIT: "give it more time or less to do",
     EndReason.OUTPUT_LIMIT: "print less, or write to a file",
     EndReason.DISK: "tell whoever runs the backend, then run it again",
+    EndReason.USER: "run it again: chisel rerun {job}",
     EndReason.DRAIN: "your script did nothing wrong; run it again: chisel rerun {job}",
     EndReason.LEASE_EXPIRED: "the machine failed, not your script: run it again",
     EndReason.AGENT_LOST: "the machine failed, not your script: run it again",
 }
-"""What to do after an end that is not the script's own; `{job}` is its id."""
+"""What to do after an end. A failure of the script's own says it only where there is something to explain, a
+cancel of one's own not at all: `ending` knows."""
 
 
 def files(count: int) -> str:
@@ -115,17 +120,21 @@ def _ending(job: JobView, end: JobEnd) -> str:
     if end.traces:
         ran += f" · {end.traces} {'trace' if end.traces == 1 else 'traces'}: chisel trace ls {job.id}"
     if end.reason is EndReason.EXIT:
-        return f"exit {end.exit_code}{ran}"
-    if end.reason is EndReason.USER:
-        return f"job {job.id} was cancelled{by_whom(job)}{ran}"
-    what = sentence(JobEnd(reason=end.reason, exit_code=end.exit_code, signal=end.signal))
-    if end.reason is EndReason.DRAIN and job.cancelled_by:
-        why = f": {job.cancel_reason}" if job.cancel_reason else ""
-        what = f"{job.cancelled_by} drained {job.agent_name or 'its agent'}{why}"
-    lines = [f"job {job.id} {job.state.replace('_', ' ')}: {what}{ran}"]
+        lines = [f"exit {end.exit_code}{ran}"]
+        says_more = bool(end.exit_code and end.detail)
+    elif end.reason is EndReason.USER:
+        lines = [f"job {job.id} was cancelled{by_whom(job)}{ran}"]
+        says_more = bool(job.cancelled_by and job.cancelled_by != job.user)
+    else:
+        what = sentence(JobEnd(reason=end.reason, exit_code=end.exit_code, signal=end.signal))
+        if end.reason is EndReason.DRAIN and job.cancelled_by:
+            why = f": {job.cancel_reason}" if job.cancel_reason else ""
+            what = f"{job.cancelled_by} drained {job.agent_name or 'its agent'}{why}"
+        lines = [f"job {job.id} {job.state.replace('_', ' ')}: {what}{ran}"]
+        says_more = True
     if end.detail:
         lines += [f"  {line}" for line in end.detail.rstrip().splitlines()]
-    if end.reason in NEXT_STEPS:
+    if says_more:
         lines.append(f"  {NEXT_STEPS[end.reason].format(job=job.id)}")
     return "\n".join(lines)
 
