@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import random
 import signal
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -235,3 +237,37 @@ async def test_a_wiped_stream_is_filled_again_from_the_spool(own_nats: Nats, tmp
             await world.streams.ensure(max_bytes=1 << 30)
             await world.scheduler.end_of(ref)
         assert (await world.output(ref))[0] == COUNTED
+
+
+JOBS = 20
+
+
+async def test_an_agent_killed_at_any_moment_of_twenty_jobs_changes_nothing_about_them(
+    world: World,
+) -> None:
+    world.scheduler.requeues = True
+    chance = random.Random(20)
+    server = world.process(gpus=f"sim:{JOBS}")
+    server.start()
+    try:
+        spec = [world.python(COUNTER + f"sys.exit({n})") for n in range(JOBS)]
+        refs = [await world.scheduler.submit(each) for each in spec]
+        jobs = {ref.job_id: n for n, ref in enumerate(refs)}
+        for moment in sorted(chance.randrange(JOBS * len(COUNTED)) for _ in range(6)):
+            await until(partial(far, world, moment))
+            await asyncio.to_thread(server.kill)
+            server.start()
+        await world.scheduler.until(lambda: len(world.scheduler.ends) == JOBS)
+    finally:
+        server.stop()
+    for ref, end in world.scheduler.ends.items():
+        assert (end.reason, end.exit_code) == (EndReason.EXIT, jobs[ref.job_id])
+        assert end.stdout_sha256 == hashlib.sha256(COUNTED).hexdigest()
+        assert (await world.output(ref))[0] == COUNTED
+    assert '"level": "error"' not in server.log.read_text()
+
+
+def far(world: World, size: int) -> bool:
+    """Whether the jobs have printed as much together, or are over."""
+    spools = world.data_dir.glob("attempts/*/stdout")
+    return sum(spool.stat().st_size for spool in spools) >= size or len(world.scheduler.ends) == JOBS
