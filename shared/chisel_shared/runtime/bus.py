@@ -166,6 +166,14 @@ async def flushed(client: Client, *, timeout: int) -> None:
         await client.flush(timeout=timeout)
 
 
+def _what(subject: str) -> str:
+    """A question in words that a user may read too: whose part of the server was asked."""
+    part = {"sched": "scheduler", "jobs": "scheduler", "agents": "scheduler"}.get(
+        name := subject.split(".")[1], name
+    )
+    return f"the server's {part} service ({subject})" if subject.startswith("rpc.") else subject
+
+
 class NatsBus:
     """The bus over one NATS connection."""
 
@@ -203,9 +211,11 @@ class NatsBus:
         try:
             answer = await self.client.request(subject, self._encoder.encode(message), timeout=timeout)
         except nats.errors.NoRespondersError as error:
-            raise Unavailable(f"nobody answers {subject}; try again in a few seconds") from error
+            raise Unavailable(f"nobody answers for {_what(subject)}; try again in a few seconds") from error
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            raise Unavailable(f"{subject} was not answered in {timeout:g} s; try again") from error
+            raise Unavailable(
+                f"{_what(subject)} has not answered in {timeout:g} s; try again in a few seconds"
+            ) from error
         code = (answer.headers or {}).get(_ERROR)
         if code is not None:
             raise error_from_code(code, answer.data.decode(errors="replace"))
