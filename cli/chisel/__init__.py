@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chisel_shared.contract.errors import InternalError as InternalError
     from chisel_shared.contract.errors import NoSuchGpus as NoSuchGpus
     from chisel_shared.contract.errors import NotFound as NotFound
+    from chisel_shared.contract.errors import OverQuota as OverQuota
     from chisel_shared.contract.errors import ServiceError as ServiceError
     from chisel_shared.contract.errors import StorageFull as StorageFull
     from chisel_shared.contract.errors import TooLarge as TooLarge
@@ -58,6 +59,7 @@ __all__ = [
     "NoSuchGpus",
     "NotFound",
     "Output",
+    "OverQuota",
     "ServiceError",
     "StorageFull",
     "TooLarge",
@@ -87,6 +89,7 @@ _HOMES = {
     "JobState": "chisel_shared.contract.job",
     "JobView": "chisel_shared.contract.job",
     "NoSuchGpus": "chisel_shared.contract.errors",
+    "OverQuota": "chisel_shared.contract.errors",
     "NotFound": "chisel_shared.contract.errors",
     "Output": "chisel.following",
     "ServiceError": "chisel_shared.contract.errors",

@@ -119,7 +119,9 @@ class JobDesk:
     async def list(self, caller: Principal, *, unfinished: bool, limit: int) -> Jobs:
         if not 1 <= limit <= MAX_LISTED:
             raise BadRequest(f"limit must be between 1 and {MAX_LISTED}")
-        asked = ListJobs(project_id=project_of(caller), unfinished=unfinished, limit=limit)
+        asked = ListJobs(
+            project_id=project_of(caller), unfinished=unfinished, limit=limit, asked_by=UserId(caller.id)
+        )
         return await ask(self._bus, asked)
 
 

@@ -13,6 +13,7 @@ from chisel_scheduler.cordon_desk import CordonDesk
 from chisel_scheduler.lifecycle import REACHED
 from chisel_scheduler.outbox import Relay
 from chisel_scheduler.reaper import Reaper
+from chisel_scheduler.rules import PolicyRules
 from chisel_scheduler.settings import SchedulerSettings
 from chisel_scheduler.store.agents import Agents
 from chisel_scheduler.store.archive import Archive
@@ -51,10 +52,14 @@ class Scheduler(Service):
         self, *, settings: SchedulerSettings, bus: Bus, streams: Streams, database: Database, clock: Clock
     ) -> None:
         self._settings, self._bus, self._clock = settings, bus, clock
-        self._jobs = Jobs(database=database, pool=settings.pool)
-        self._queue = Queue(database=database, pool=settings.pool)
+        policy = PolicyRules(
+            half_life_seconds=settings.half_life_seconds,
+            reserve_after_seconds=settings.reserve_after_seconds,
+        )
+        self._jobs = Jobs(database=database, pool=settings.pool, rules=policy)
+        self._queue = Queue(database=database, pool=settings.pool, rules=policy)
         self._agents = Agents(database=database)
-        self._attempts = Attempts(database=database)
+        self._attempts = Attempts(database=database, rules=policy)
         self._archive = Archive(database=database)
         cordons = Cordons(database=database)
         self._cordon_desk = CordonDesk(cordons=cordons, bus=bus, clock=clock)
@@ -62,6 +67,7 @@ class Scheduler(Service):
             lease=settings.lease_seconds,
             attentive=settings.renew_seconds + 2.0,
             patience=settings.patience_seconds,
+            policy=policy,
         )
         self._claims = Claims(database=database, rules=rules)
         # Claims of one pool wait for one another in the database anyway; waiting here instead leaves
@@ -147,11 +153,10 @@ class Scheduler(Service):
         return answer
 
     async def on_get(self, ask: m.GetJob) -> JobView:
-        return await self._jobs.get(ask)
+        return await self._jobs.get(ask, now=self._clock())
 
     async def on_list(self, ask: m.ListJobs) -> m.Jobs:
-        jobs = await self._jobs.listing(ask.project_id, unfinished=ask.unfinished, limit=ask.limit)
-        return m.Jobs(jobs=jobs)
+        return m.Jobs(jobs=await self._jobs.listing(ask, now=self._clock()))
 
     async def on_cancel(self, ask: m.CancelJob) -> JobView:
         validation.check_cancel(ask)
@@ -164,7 +169,7 @@ class Scheduler(Service):
         return done.job
 
     async def on_why(self, ask: m.WhyJob) -> m.Why:
-        return await self._queue.why(ask)
+        return await self._queue.why(ask, now=self._clock())
 
     async def on_spec(self, ask: m.GetSpec) -> JobSpec:
         return await self._queue.spec(ask)

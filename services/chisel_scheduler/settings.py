@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from chisel_scheduler.rules import HALF_LIFE_SECONDS, RESERVE_AFTER_SECONDS
 from chisel_shared.runtime.settings import DatabaseSettings
 
 
@@ -31,6 +32,10 @@ class SchedulerSettings(DatabaseSettings):
     """Silence after which an agent that runs nothing is no longer listed."""
     patience_seconds: float = Field(default=1.0, ge=0)
     """How long a job waits for the agent it would fit best before any agent may take it."""
+    half_life_seconds: float = Field(default=HALF_LIFE_SECONDS, ge=60)
+    """GPU-seconds that a user has had count for half as much after this long in fair share."""
+    reserve_after_seconds: float = Field(default=RESERVE_AFTER_SECONDS, ge=0)
+    """How long a job of two GPUs or more waits before an agent may be kept for it."""
     reap_seconds: float = Field(default=5.0, gt=0)
     """Pause between two rounds of the reaper; also the longest a lost wake delays a job."""
     stream_max_bytes: int = Field(default=8 << 30, ge=1 << 20)

@@ -212,7 +212,7 @@ class Desk:
         return attempt
 
     async def get(self, job_id: JobId | str) -> JobView:
-        return await self.jobs.get(GetJob(project_id=PROJECT, job_id=job_id, asked_by=USER))
+        return await self.jobs.get(GetJob(project_id=PROJECT, job_id=job_id, asked_by=USER), now=self.now)
 
     async def cancel(self, job_id: JobId | str) -> JobView:
         ask = CancelJob(project_id=PROJECT, job_id=job_id, requested_by="Ada", asked_by=USER)
@@ -229,6 +229,11 @@ class Desk:
         assert not await self.fetch(
             "select * from agents where gpus_held > gpus_total or gpus_held <> coalesce((select"
             " sum(gpu_count) from attempts where agent_id = agents.id and ended_at is null), 0)"
+        )
+        assert not await self.fetch(
+            "select * from usage where gpus_held <> coalesce((select sum(attempts.gpu_count) from attempts"
+            " join jobs on jobs.id = attempts.job_id where attempts.ended_at is null and usage.id ="
+            " case usage.kind when 'user' then jobs.user_id else jobs.project_id end), 0)"
         )
         assert not await self.fetch(
             "select * from jobs where (state in ('assigned', 'preparing', 'running')) <> exists (select"

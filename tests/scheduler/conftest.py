@@ -38,7 +38,7 @@ def migrated_url(postgres: Postgres) -> str:
 async def empty_url(migrated_url: str) -> str:
     """The same database with nothing in its tables."""
     connection = await asyncpg.connect(migrated_url, server_settings={"search_path": "scheduler"})
-    await connection.execute("truncate agents, sessions, jobs, attempts, job_events, outbox")
+    await connection.execute("truncate agents, sessions, jobs, attempts, job_events, outbox, usage, shares")
     await connection.close()
     return migrated_url
 

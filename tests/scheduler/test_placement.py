@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chisel_scheduler.placement import Reservation, Room, Waiting, choose
-from chisel_shared.contract.ids import AgentId, JobId, UserId
+from chisel_scheduler.placement import Reservation, Room, Waiting, choose, ordered
+from chisel_shared.contract.ids import AgentId, JobId, ProjectId, UserId
 from tests.scheduler.actors import START
 
 PATIENCE = 1.0
@@ -22,15 +22,18 @@ def waiting(
     user: str = "u",
     age: float = 0.0,
     limit: float | None = None,
+    level: float = 0.0,
 ) -> Waiting:
     return Waiting(
         id=JobId(name),
         user_id=UserId(user),
+        project_id=ProjectId("p"),
         gpu_count=gpus,
         priority=priority,
         order=order,
         since=START - timedelta(seconds=age),
         time_limit_seconds=limit,
+        level=level,
     )
 
 
@@ -65,14 +68,13 @@ def test_order(gpus: int, queue: list[Waiting], expected: str | None) -> None:
 
 def test_fair_share_goes_before_submission_and_after_priority() -> None:
     queue = [
-        waiting("a", 1, order=1, user="busy"),
-        waiting("b", 1, order=2, user="idle"),
-        waiting("c", 1, order=3, user="busy", priority=1),
+        waiting("a", 1, order=1, level=4.0),
+        waiting("b", 1, order=2, level=0.5),
+        waiting("c", 1, order=3, level=4.0, priority=1),
     ]
-    usage = {UserId("busy"): 4.0}
-    assert chosen(1, queue, usage=usage)[0] == "c"
-    assert chosen(1, queue[:2], usage=usage)[0] == "b"
-    assert chosen(1, queue[:2])[0] == "a"
+    assert chosen(1, queue)[0] == "c"
+    assert chosen(1, queue[:2])[0] == "b"
+    assert [job.id for job in ordered(queue)] == ["c", "b", "a"]
 
 
 def test_a_job_too_large_is_overtaken_by_name() -> None:
@@ -111,19 +113,42 @@ def test_a_smaller_hole_is_left_only_as_many_jobs_as_it_has_room_for() -> None:
     assert chosen(8, queue[:2], [room("two", 2)])[0] is None
 
 
-def test_a_reserved_agent_takes_its_job_and_what_ends_before() -> None:
-    queue = [
-        waiting("endless", 1, order=1),
-        waiting("long", 1, order=2, limit=120.0),
-        waiting("short", 1, order=3, limit=30.0),
-        waiting("big", 8, order=4),
-    ]
-    start = START + timedelta(seconds=60)
-    mine = Reservation(agent_id=AgentId("me"), job_id=JobId("big"), starts_at=start)
-    other = Reservation(agent_id=AgentId("you"), job_id=JobId("big"), starts_at=start)
-    assert chosen(4, queue, reservations=[mine])[0] == "short"
-    assert chosen(8, [queue[0], queue[3]], reservations=[mine])[0] == "big"
-    assert chosen(4, queue, reservations=[other])[0] == "endless"
+def kept(agent: str, *, seconds: float | None = 60.0, missing: int = 4) -> Reservation:
+    return Reservation(
+        agent_id=AgentId(agent),
+        job_id=JobId("big"),
+        gpu_count=8,
+        gpus_missing=missing,
+        starts_at=None if seconds is None else START + timedelta(seconds=seconds),
+    )
+
+
+QUEUE = [
+    waiting("endless", 1, order=1),
+    waiting("long", 1, order=2, limit=45.0),
+    waiting("short", 1, order=3, limit=30.0),
+    waiting("big", 8, order=4),
+]
+RESERVED = {
+    "another agent is kept": (4, kept("you"), "endless"),
+    "only what surely ends before": (4, kept("me"), "short"),
+    "nothing ends before": (4, kept("me", seconds=59.0), None),
+    "nobody knows before what": (4, kept("me", seconds=None), None),
+    "the job it is kept for goes before all others": (8, kept("me", seconds=0.0, missing=0), "big"),
+}
+
+
+@pytest.mark.parametrize(("gpus", "reserved", "expected"), RESERVED.values(), ids=RESERVED)
+def test_a_reserved_agent_takes_its_job_and_what_ends_before(
+    gpus: int, reserved: Reservation, expected: str | None
+) -> None:
+    assert chosen(gpus, QUEUE, reservations=[reserved])[0] == expected
+
+
+def test_a_smaller_hole_that_is_kept_for_another_is_no_better_place() -> None:
+    small = room("small", 1, age=0.0)
+    assert chosen(4, QUEUE[:1], [small])[0] is None
+    assert chosen(4, QUEUE[:1], [small], reservations=[kept("small")])[0] == "endless"
 
 
 sizes = st.sampled_from([1, 2, 4, 8])

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from chisel_scheduler import validation
-from chisel_scheduler.explain import MOST_COUNTED, Place, agent_state, no_such_gpus, why_waiting
+from chisel_scheduler.explain import MOST_COUNTED, Place, Standing, agent_state, no_such_gpus, why_waiting
 from chisel_scheduler.health import Health
 from chisel_scheduler.lifecycle import Tries, after_drain, after_end, after_loss, steps, target
 from chisel_shared.contract.errors import BadRequest
@@ -220,7 +220,7 @@ def test_why_a_job_can_never_run(agents: list[Place], expected: str | None) -> N
     ],
 )  # fmt: skip
 def test_why_a_job_waits(gpus: int, ahead: int, best: Place | None, expected: str) -> None:
-    assert why_waiting("A100-80GB", gpus, ahead=ahead, best=best) == expected
+    assert why_waiting("A100-80GB", gpus, Standing(ahead=ahead, best=best)) == expected
 
 
 # Validation

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chisel_scheduler.store import claims, queue
+from chisel_scheduler.store import claims, lanes
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.job import JobState
 from chisel_shared.contract.messages import AttemptRef
@@ -180,17 +180,17 @@ async def test_the_queue_is_read_by_index_only(desk: Desk) -> None:
     await desk.fetch(_FILL)
     await desk.fetch("analyze jobs")
     behind = await desk.queue(1)
-    sizes = "'{1,2,4,8}'"
-    for read in (
-        await plan(desk, claims._CANDIDATES, "'default'", "'A100-80GB'", sizes),
-        await plan(desk, queue._AHEAD, f"'{{{behind.id}}}'", sizes),
-    ):
-        assert "Seq Scan" not in read
-        assert "using jobs_queued" in read
-        assert (
-            "gpu_count = size.gpus"
-            in read.split("using jobs_queued")[1].split("Index Cond")[1].splitlines()[0]
+    for number, read in enumerate(
+        (
+            await plan(desk, lanes._LANES, "'default'", "'A100-80GB'", "''", "''", "0"),
+            await plan(
+                desk, lanes._FIRST[8], "'default'", "'A100-80GB'", "'{u1}'", "'{p1}'", "'{1}'", "'{0}'"
+            ),
         )
+    ):
+        assert "Seq Scan on jobs" not in read
+        condition = read.rsplit("using jobs_queued", 1)[1].split("Index Cond")[1].splitlines()[0]
+        assert ("> ROW(step.user_id", "gpu_count = lane.gpus")[number] in condition
     assert behind.waiting.startswith("more than 100 jobs ahead")
     assert (await desk.take()).job_id == behind.id
 

@@ -8,7 +8,7 @@ from chisel_scheduler.store import jobs as jobs_store
 from chisel_shared.contract.errors import BadRequest, Conflict, NoSuchGpus, NotFound
 from chisel_shared.contract.ids import ProjectId
 from chisel_shared.contract.job import HELD, EndReason, JobEnd, JobState
-from chisel_shared.contract.messages import CancelJob, GetJob, SubmitJob
+from chisel_shared.contract.messages import CancelJob, GetJob, ListJobs, SubmitJob
 from tests.scheduler.actors import EXIT_0, PROJECT, Desk, hello_of, spec, submit_of
 
 
@@ -102,7 +102,7 @@ async def test_reasons_to_wait(desk: Desk) -> None:
     first = await desk.queue(8, priority=5)
     assert first.waiting == "no agent with 8 free A100-80GB GPUs; 3 of 8 are free on box-a1"
     assert (await desk.get(behind.id)).waiting == "2 jobs ahead"
-    listed = await desk.jobs.listing(PROJECT, unfinished=True, limit=10)
+    listed = await desk.jobs.listing(ListJobs(project_id=PROJECT, unfinished=True, limit=10), now=desk.now)
     assert [job.waiting for job in listed if job.id == behind.id] == ["2 jobs ahead"]
     await desk.fetch("update agents set state = 'unreachable'")
     assert (await desk.get(first.id)).waiting == (
@@ -144,23 +144,23 @@ async def test_jobs_of_another_project_do_not_exist(desk: Desk) -> None:
     await desk.hello(hello_of())
     job = await desk.queue()
     with pytest.raises(NotFound):
-        await desk.jobs.get(GetJob(project_id=ProjectId("p2"), job_id=job.id))
+        await desk.jobs.get(GetJob(project_id=ProjectId("p2"), job_id=job.id), now=desk.now)
     stranger = CancelJob(project_id=ProjectId("p2"), job_id=job.id, requested_by="Bob")
     with pytest.raises(NotFound):
         await desk.jobs.cancel(stranger, now=desk.now)
-    assert await desk.jobs.listing(ProjectId("p2"), unfinished=False, limit=10) == ()
+    assert await desk.jobs.listing(ListJobs(project_id=ProjectId("p2"), limit=10), now=desk.now) == ()
 
 
 async def test_a_listing_is_newest_first_and_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     await desk.hello(hello_of())
     ids = [(await desk.queue()).id for _ in range(5)]
     await desk.cancel(ids[3])
-    listed = await desk.jobs.listing(PROJECT, unfinished=False, limit=3)
+    listed = await desk.jobs.listing(ListJobs(project_id=PROJECT, limit=3), now=desk.now)
     assert [job.id for job in listed] == ids[:1:-1]
-    listed = await desk.jobs.listing(PROJECT, unfinished=True, limit=3)
+    listed = await desk.jobs.listing(ListJobs(project_id=PROJECT, unfinished=True, limit=3), now=desk.now)
     assert [job.id for job in listed] == [ids[4], ids[2], ids[1]]
     monkeypatch.setattr(jobs_store, "MAX_LISTING_BYTES", 40)  # "python" and "train.py" are 14
-    assert len(await desk.jobs.listing(PROJECT, unfinished=False, limit=5)) == 2
+    assert len(await desk.jobs.listing(ListJobs(project_id=PROJECT, limit=5), now=desk.now)) == 2
 
 
 async def test_cancelling_a_queued_job_ends_it_at_once(desk: Desk) -> None:

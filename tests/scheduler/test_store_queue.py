@@ -13,7 +13,7 @@ from tests.scheduler.actors import PROJECT, USER, Desk, hello_of, ref, spec, sub
 
 async def why(desk: Desk, job_id: str) -> Why:
     return await Queue(database=desk.database, pool="default").why(
-        WhyJob(project_id=PROJECT, job_id=job_id, asked_by=USER)
+        WhyJob(project_id=PROJECT, job_id=job_id, asked_by=USER), now=desk.now
     )
 
 

@@ -34,10 +34,12 @@ update agents set gpus_quarantined = $2, quarantine = $3,
 where id = $1
 """
 
-# The one that could start the job soonest: large enough and taking jobs, then large enough, then emptiest.
+# The one that could start the job soonest: large enough and taking jobs, then large enough; then one with
+# room that is kept for no other job, then the emptiest.
 _BEST = """
 select * from agents where pool = $1 and gpu_model = $2
-order by (gpus_total >= $3 and takes_jobs) desc, gpus_total >= $3 desc, gpus_free desc, last_seen desc
+order by (gpus_total >= $3 and takes_jobs) desc, gpus_total >= $3 desc,
+    (gpus_free >= $3 and id <> all($4::text[])) desc, gpus_free desc, last_seen desc
 limit 1
 """
 
@@ -133,10 +135,19 @@ async def view_of(c: Connection, agent_id: AgentId) -> AgentView:
     return _view(await c.fetchrow(f"{_LISTING} where id = $1", agent_id))
 
 
-async def best_place(c: Connection, pool: str, gpu_model: str, gpu_count: int) -> Place | None:
-    """The agent of that model nearest to starting a job of that size; None when there is none."""
-    row = await c.fetchrow(_BEST, pool, gpu_model, gpu_count)
-    return _place(row) if row else None
+async def best_place(
+    c: Connection, pool: str, gpu_model: str, gpu_count: int, *, kept: Sequence[AgentId] = ()
+) -> tuple[AgentId, Place] | None:
+    """The agent of that model nearest to starting a job of that size, if possible none of `kept`; None when
+    there is none at all."""
+    row = await c.fetchrow(_BEST, pool, gpu_model, gpu_count, list(kept))
+    return (row["id"], _place(row)) if row else None
+
+
+async def names(c: Connection, agents: Sequence[AgentId]) -> dict[AgentId, str]:
+    """What these are called."""
+    rows = await c.fetch("select id, name from agents where id = any($1::text[])", list(agents))
+    return {row["id"]: row["name"] for row in rows}
 
 
 async def places(c: Connection, pool: str) -> Sequence[Place]:

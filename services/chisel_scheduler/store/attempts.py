@@ -9,6 +9,7 @@ import msgspec
 
 from chisel_scheduler.explain import cordon_clause
 from chisel_scheduler.lifecycle import REACHED, Outcome, Tries, after_drain, after_end, after_loss, steps
+from chisel_scheduler.rules import DEFAULT_RULES, PolicyRules
 from chisel_scheduler.store.agents import lock_agent, note_quarantine, open_session, seen
 from chisel_scheduler.store.changes import (
     apply,
@@ -18,6 +19,7 @@ from chisel_scheduler.store.changes import (
     spec_of,
     stop_of,
 )
+from chisel_scheduler.store.usage import release
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, JobView
@@ -80,10 +82,11 @@ _END = """
 with ended as (
     update attempts set ended_at = $3, ending = $4, ended_by = $5
     where job_id = $1 and attempt = $2 and ended_at is null
-    returning agent_id, gpu_count
+    returning agent_id, gpu_count, claimed_at
 )
 update agents set gpus_held = gpus_held - ended.gpu_count, free_since = $3
-from ended where agents.id = ended.agent_id
+from ended, jobs where agents.id = ended.agent_id and jobs.id = $1
+returning ended.gpu_count, ended.claimed_at, jobs.user_id, jobs.project_id
 """
 
 _ARCHIVED = """
@@ -111,8 +114,8 @@ class RenewOutcome:
 class Attempts:
     """What agents say about the attempts they hold, each in one transaction."""
 
-    def __init__(self, *, database: Database) -> None:
-        self._database = database
+    def __init__(self, *, database: Database, rules: PolicyRules = DEFAULT_RULES) -> None:
+        self._database, self._rules = database, rules
 
     async def hello(self, ask: Hello, *, now: datetime) -> HelloOutcome:
         """Begin a session: adopted attempts move to it, open ones of older sessions are lost."""
@@ -127,7 +130,7 @@ class Attempts:
                 # A repeated hello finds attempts of its own session, which it could not know of.
                 if held["session"] != ask.session and (job_id, attempt) not in adopted:
                     end = JobEnd(reason=EndReason.AGENT_LOST, detail="the agent restarted without the job")
-                    changed.append(await _lose(c, job_id, attempt, end, by="scheduler", now=now))
+                    changed.append(await self._lose(c, job_id, attempt, end, by="scheduler", now=now))
                     continue
                 if held["unreachable"]:
                     changed.append(await set_unreachable(c, job_id, attempt, unreachable=False, now=now))
@@ -207,7 +210,7 @@ class Attempts:
         for (job_id, attempt), row in list(held.items()):
             late = now - row["claimed_at"] > _UNDER_WAY
             if (job_id, attempt) not in named and late and row["state"] == JobState.ASSIGNED:
-                changed.append(await _lose(c, job_id, attempt, end, by="scheduler", now=now))
+                changed.append(await self._lose(c, job_id, attempt, end, by="scheduler", now=now))
                 del held[job_id, attempt]
         return changed
 
@@ -222,7 +225,7 @@ class Attempts:
                 return None
             row = _own(ask, row)
             if ask.end.reason in _LOST_REASONS:
-                return await _lose(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
+                return await self._lose(c, ask.job_id, ask.attempt, ask.end, by="agent", now=now)
             drained = _is_evicted(row) and ask.end.reason is EndReason.USER
             outcome = _drained(row, ask.end) if drained else after_end(ask.end, _tries(row))
             if drained and outcome.end is not None:
@@ -242,7 +245,7 @@ class Attempts:
             )
             failpoint("done.applied")
             end = msgspec.structs.replace(ask.end, reason=EndReason.DRAIN) if drained else ask.end
-            await _end(c, ask.job_id, ask.attempt, end, by="agent", now=now)
+            await self._end(c, ask.job_id, ask.attempt, end, by="agent", now=now)
             failpoint("done.ended")
             return job
 
@@ -268,7 +271,7 @@ class Attempts:
             if expired_before is not None and row["lease_until"] >= expired_before:
                 return None
             end = JobEnd(reason=reason)
-            return await _lose(c, ref.job_id, ref.attempt, end, by="scheduler", now=now, ran=True)
+            return await self._lose(c, ref.job_id, ref.attempt, end, by="scheduler", now=now, ran=True)
 
         return await self._database.run(work)
 
@@ -287,6 +290,42 @@ class Attempts:
             return [job for job in jobs if job]
 
         return await self._database.run(work)
+
+    async def _lose(
+        self,
+        c: Connection,
+        job_id: JobId,
+        attempt: int,
+        end: JobEnd,
+        *,
+        by: str,
+        now: datetime,
+        ran: bool = False,
+    ) -> JobView | None:
+        """End an attempt that is gone; its job waits again or ends. The agent's row is locked. Of an agent
+        that speaks, what it reported tells whether user code `ran`."""
+        row = await c.fetchrow(_ONE, job_id, attempt)
+        ran = ran or row["started_at"] is not None
+        outcome = after_loss(end, _tries(row), ran=ran)
+        job = await apply(
+            c,
+            job_id,
+            attempt,
+            outcome.event,
+            now=now,
+            end=outcome.end,
+            repeated=ran and outcome.event is JobEvent.REQUEUE,
+            waiting=outcome.waiting,
+        )
+        await self._end(c, job_id, attempt, end, by=by, now=now)
+        return job
+
+    async def _end(
+        self, c: Connection, job_id: JobId, attempt: int, end: JobEnd, *, by: str, now: datetime
+    ) -> None:
+        ended = await c.fetchrow(_END, job_id, attempt, now, as_json(end), by)
+        if ended is not None:
+            await release(c, ended, rules=self._rules, now=now)
 
 
 def _own(ask: Progress | AttemptDone, row: Any | None) -> Any:
@@ -321,28 +360,6 @@ async def _step(c: Connection, job_id: JobId, attempt: int, event: JobEvent, now
     return await apply(c, job_id, attempt, event, now=now)
 
 
-async def _lose(
-    c: Connection, job_id: JobId, attempt: int, end: JobEnd, *, by: str, now: datetime, ran: bool = False
-) -> JobView | None:
-    """End an attempt that is gone; its job waits again or ends. The agent's row is locked. Of an agent
-    that speaks, what it reported tells whether user code `ran`."""
-    row = await c.fetchrow(_ONE, job_id, attempt)
-    ran = ran or row["started_at"] is not None
-    outcome = after_loss(end, _tries(row), ran=ran)
-    job = await apply(
-        c,
-        job_id,
-        attempt,
-        outcome.event,
-        now=now,
-        end=outcome.end,
-        repeated=ran and outcome.event is JobEvent.REQUEUE,
-        waiting=outcome.waiting,
-    )
-    await _end(c, job_id, attempt, end, by=by, now=now)
-    return job
-
-
 def _tries(row: Any) -> Tries:
     return Tries(
         attempt=row["attempt"],
@@ -352,10 +369,6 @@ def _tries(row: Any) -> Tries:
         cancel_requested=row["cancel_requested_at"] is not None,
         evicted=row["evictions"],
     )
-
-
-async def _end(c: Connection, job_id: JobId, attempt: int, end: JobEnd, *, by: str, now: datetime) -> None:
-    await c.execute(_END, job_id, attempt, now, as_json(end), by)
 
 
 async def _archived(c: Connection, agent_id: AgentId, refs: Sequence[AttemptRef]) -> tuple[AttemptRef, ...]:

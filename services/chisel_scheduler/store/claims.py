@@ -6,19 +6,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chisel_scheduler.placement import SHORTEST_WAIT_SECONDS, Choice, Room, Waiting, choose
+from chisel_scheduler.rules import DEFAULT_RULES, PolicyRules
 from chisel_scheduler.store.agents import seen
 from chisel_scheduler.store.changes import Holder, apply, spec_of
-from chisel_shared.contract.gpus import counts
+from chisel_scheduler.store.lanes import FROM_THE_FIRST, MOST_LANES, Cursor, Lane, lanes, to_weigh
+from chisel_scheduler.store.reserving import reservations
+from chisel_scheduler.store.usage import Exceeded, hold
 from chisel_shared.contract.ids import JobId
 from chisel_shared.contract.job import JobEvent
 from chisel_shared.contract.messages import Assignment, Claim, Claimed
 from chisel_shared.runtime.db import Connection, Database
 from chisel_shared.runtime.failpoints import failpoint
 
-_CANDIDATES_PER_SIZE = 16
-"""Of each size the first 16 in queue order are weighed. A job beyond them is never first, because
-those before it go first; only fair share could tell, among 16 jobs of one size. So a claim costs the
-same in a queue of ten and of a hundred thousand."""
 _NEIGHBOURS_PER_HOLE = 4
 """Of each hole size below the asker's the four latest: at most so many jobs are left to them."""
 
@@ -28,16 +27,6 @@ _EARLIER = """
 select attempts.attempt, attempts.gpu_count, attempts.ended_at, jobs.id, jobs.project_id, jobs.spec
 from attempts join jobs on jobs.id = attempts.job_id
 where attempts.agent_id = $1 and attempts.session = $2 and attempts.claim_key = $3
-"""
-
-_CANDIDATES = f"""
-select job.* from unnest($3::int[]) as size(gpus)
-cross join lateral (
-    select id, user_id, gpu_count, priority, seq, queued_at, time_limit_seconds, attempt
-    from jobs
-    where state = 'queued' and pool = $1 and gpu_model = $2 and gpu_count = size.gpus
-    order by rank, seq limit {_CANDIDATES_PER_SIZE}
-) job
 """
 
 _NEIGHBOURS = f"""
@@ -73,6 +62,7 @@ class ClaimRules:
     lease: float
     attentive: float
     patience: float
+    policy: PolicyRules = DEFAULT_RULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +79,8 @@ class Claims:
 
     def __init__(self, *, database: Database, rules: ClaimRules) -> None:
         self._database, self._rules = database, rules
+        # Where to read on in a queue of more lanes than are read at once. Losing it costs nothing.
+        self._after: dict[tuple[str, str], Cursor] = {}
 
     async def claim(self, ask: Claim, *, now: datetime) -> Answer:
         """The job policy gives to the asking agent now. The same key gets the same answer again."""
@@ -103,25 +95,40 @@ class Claims:
             if free <= 0 or not agent["takes_jobs"]:
                 return Answer(claimed=Claimed(None))
             await c.execute(_LOCK_POOL, agent["pool"])
-            choice, attempt = await self._choose(c, agent, free, now)
+            choice = await self._choose(c, agent, free, now)
             if choice.job is None:
                 return Answer(claimed=Claimed(None, choice.ask_again_seconds))
-            return await self._give(c, ask, agent["name"], choice, attempt, now)
+            return await self._give(c, ask, agent["name"], choice.job, choice.overtaken, now)
 
-        return await self._database.run(work)
+        try:
+            return await self._database.run(work)
+        except Exceeded:
+            return Answer(claimed=Claimed(None, SHORTEST_WAIT_SECONDS))
 
-    async def _choose(self, c: Connection, agent: Any, free: int, now: datetime) -> tuple[Choice, int]:
-        """The choice, and the attempt the chosen job has had so far."""
-        pool, model = agent["pool"], agent["gpu_model"]
-        rows = await c.fetch(_CANDIDATES, pool, model, list(counts(model)))
-        if not any(row["gpu_count"] <= free for row in rows):
-            return Choice(), 0
-        asker = Room(agent_id=agent["id"], gpus_free=free, since=agent["free_since"])
-        others = await self._neighbours(c, pool, model, free, now)
-        queue = [_waiting(row) for row in rows]
-        choice = choose(asker, queue, others, now, patience_seconds=self._rules.patience)
-        attempts = {row["id"]: row["attempt"] for row in rows}
-        return choice, attempts[choice.job.id] if choice.job else 0
+    async def _choose(self, c: Connection, agent: Any, free: int, now: datetime) -> Choice:
+        pool, model, policy = agent["pool"], agent["gpu_model"], self._rules.policy
+        found = await self._lanes(c, pool, model, now)
+        if not any(lane.gpu_count <= free and lane.admitted for lane in found):
+            return Choice()
+        queue = await to_weigh(c, pool, model, found)
+        return choose(
+            Room(agent_id=agent["id"], gpus_free=free, since=agent["free_since"]),
+            queue,
+            await self._neighbours(c, pool, model, free, now),
+            now,
+            patience_seconds=self._rules.patience,
+            reservations=await reservations(c, pool, model, queue, now, rules=policy),
+        )
+
+    async def _lanes(self, c: Connection, pool: str, model: str, now: datetime) -> list[Lane]:
+        """Of more lanes than are read at once, the next after those the last claim read."""
+        after = self._after.pop((pool, model), FROM_THE_FIRST)
+        found = await lanes(c, pool, model, now, rules=self._rules.policy, after=after)
+        if not found and after != FROM_THE_FIRST:
+            found = await lanes(c, pool, model, now, rules=self._rules.policy)
+        if len(found) == MOST_LANES:
+            self._after[pool, model] = found[-1].cursor
+        return found
 
     async def _neighbours(
         self, c: Connection, pool: str, model: str, free: int, now: datetime
@@ -133,12 +140,17 @@ class Claims:
         return [Room(agent_id=row["id"], gpus_free=row["gpus_free"], since=row["free_since"]) for row in rows]
 
     async def _give(
-        self, c: Connection, ask: Claim, agent_name: str, choice: Choice, attempt: int, now: datetime
+        self,
+        c: Connection,
+        ask: Claim,
+        agent_name: str,
+        job: Waiting,
+        overtaken: tuple[JobId, ...],
+        now: datetime,
     ) -> Answer:
-        assert choice.job is not None
-        job_id, gpu_count = choice.job.id, choice.job.gpu_count
+        job_id, gpu_count = job.id, job.gpu_count
         holder = Holder(agent_id=ask.agent_id, name=agent_name)
-        taken = await apply(c, job_id, attempt, JobEvent.CLAIM, now=now, holder=holder)
+        taken = await apply(c, job_id, job.attempt, JobEvent.CLAIM, now=now, holder=holder)
         if taken is None:  # cancelled since it was read: the queue has changed, so the agent looks again
             return Answer(claimed=Claimed(None, SHORTEST_WAIT_SECONDS))
         failpoint("claim.applied")
@@ -155,9 +167,10 @@ class Claims:
         )
         if opened is None:
             raise RuntimeError(f"placement gave {gpu_count} GPUs to {ask.agent_id}, which has fewer free")
+        await hold(c, job.user_id, job.project_id, gpu_count, now=now)
         failpoint("claim.opened")
         assignment = self._assignment(opened, taken.attempt, gpu_count)
-        return Answer(claimed=Claimed(assignment), overtaken=choice.overtaken, new=True)
+        return Answer(claimed=Claimed(assignment), overtaken=overtaken, new=True)
 
     def _assignment(self, row: Any, attempt: int, gpu_count: int) -> Assignment:
         spec = spec_of(row)
@@ -169,15 +182,3 @@ class Claims:
             gpu_count=gpu_count,
             lease_seconds=spec.lease_seconds or self._rules.lease,
         )
-
-
-def _waiting(row: Any) -> Waiting:
-    return Waiting(
-        id=row["id"],
-        user_id=row["user_id"],
-        gpu_count=row["gpu_count"],
-        priority=row["priority"],
-        order=row["seq"],
-        since=row["queued_at"],
-        time_limit_seconds=row["time_limit_seconds"],
-    )

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chisel_scheduler.explain import no_such_gpus, why_waiting
-from chisel_scheduler.store.agents import best_place, places
+from chisel_scheduler.explain import no_such_gpus, over_quota, why_waiting
+from chisel_scheduler.quota import too_small
+from chisel_scheduler.rules import DEFAULT_RULES, PolicyRules
+from chisel_scheduler.store.agents import places
 from chisel_scheduler.store.changes import (
     apply,
     as_json,
@@ -17,12 +19,12 @@ from chisel_scheduler.store.changes import (
     view,
 )
 from chisel_scheduler.store.finding import find
-from chisel_scheduler.store.queue import count_ahead, reasons
-from chisel_shared.contract.errors import Conflict, NoSuchGpus
+from chisel_scheduler.store.standing import Standings, reasons
+from chisel_shared.contract.errors import Conflict, NoSuchGpus, OverQuota
 from chisel_shared.contract.gpus import GPUType
-from chisel_shared.contract.ids import ProjectId, new_id
+from chisel_shared.contract.ids import UserId, new_id
 from chisel_shared.contract.job import EndReason, JobEnd, JobEvent, JobState, JobView
-from chisel_shared.contract.messages import CancelJob, GetJob, SubmitJob, Submitted
+from chisel_shared.contract.messages import CancelJob, GetJob, ListJobs, SubmitJob, Submitted
 from chisel_shared.contract.stops import Stop
 from chisel_shared.runtime.db import Connection, Database
 from chisel_shared.runtime.failpoints import failpoint
@@ -60,8 +62,8 @@ class Cancelled:
 class Jobs:
     """What users ask of the scheduler, each in one transaction."""
 
-    def __init__(self, *, database: Database, pool: str) -> None:
-        self._database, self._pool = database, pool
+    def __init__(self, *, database: Database, pool: str, rules: PolicyRules = DEFAULT_RULES) -> None:
+        self._database, self._pool, self._rules = database, pool, rules
 
     async def submit(self, ask: SubmitJob, gpu: GPUType, *, now: datetime) -> Submitted:
         """Queue a job, or find the one this key was used for before."""
@@ -85,41 +87,45 @@ class Jobs:
                 ask.user_name,
             )
             if row is None:
-                return Submitted(job=await self._earlier(c, ask), created=False)
+                return Submitted(job=await self._earlier(c, ask, now), created=False)
             failpoint("submit.inserted")
-            best = await best_place(c, self._pool, gpu.model, gpu.count)
-            if best is None or best.gpus_total < gpu.count:
+            standings = Standings(c, now, rules=self._rules)
+            over = too_small(gpu.count, (await standings.lane(row)).quotas)
+            if over is not None:
+                raise OverQuota(over_quota(gpu.count, over, of_user=ask.user_name))
+            stands, _ = await standings.of(row)
+            if stands.best is None or stands.best.gpus_total < gpu.count:
                 refusal = no_such_gpus(gpu.model, gpu.count, await places(c, self._pool))
                 if refusal is not None:
                     raise NoSuchGpus(refusal)
-            waiting = why_waiting(
-                gpu.model, gpu.count, ahead=(await count_ahead(c, [row]))[row["id"]], best=best
-            )
+            waiting = why_waiting(gpu.model, gpu.count, stands, mine=True)
             return Submitted(job=await say(c, row, "submit", now=now, waiting=waiting), created=True)
 
         return await self._database.run(work)
 
-    async def _earlier(self, c: Connection, ask: SubmitJob) -> JobView:
+    async def _earlier(self, c: Connection, ask: SubmitJob, now: datetime) -> JobView:
         row = await c.fetchrow(
             "select * from jobs where user_id = $1 and idempotency_key = $2", ask.user_id, ask.idempotency_key
         )
         if row["project_id"] != ask.project_id or spec_of(row) != ask.spec:
             raise Conflict("this idempotency key was used for another job before: use a new one")
-        return await _explained(c, row)
+        return await self._explained(c, row, now, asked_by=ask.user_id)
 
-    async def get(self, ask: GetJob) -> JobView:
+    async def get(self, ask: GetJob, *, now: datetime) -> JobView:
         async def work(c: Connection) -> JobView:
-            return await _explained(c, await find(c, ask.project_id, ask.job_id, asked_by=ask.asked_by))
+            row = await find(c, ask.project_id, ask.job_id, asked_by=ask.asked_by)
+            return await self._explained(c, row, now, asked_by=ask.asked_by)
 
         return await self._database.run(work)
 
-    async def listing(self, project_id: ProjectId, *, unfinished: bool, limit: int) -> tuple[JobView, ...]:
+    async def listing(self, ask: ListJobs, *, now: datetime) -> tuple[JobView, ...]:
         """The newest jobs first, as many as were asked for and fit into one answer."""
 
         async def work(c: Connection) -> tuple[JobView, ...]:
-            sentence = _LIST_UNFINISHED if unfinished else _LIST
-            rows = await c.fetch(sentence, project_id, max(1, min(limit, MAX_LISTED)))
-            why = await reasons(c, rows)
+            sentence = _LIST_UNFINISHED if ask.unfinished else _LIST
+            rows = await c.fetch(sentence, ask.project_id, max(1, min(ask.limit, MAX_LISTED)))
+            standings = Standings(c, now, rules=self._rules)
+            why = await reasons(standings, rows, asked_by=ask.asked_by)
             jobs: list[JobView] = []
             room = MAX_LISTING_BYTES
             for row in rows:
@@ -162,6 +168,6 @@ class Jobs:
 
         return await self._database.run(work)
 
-
-async def _explained(c: Connection, row: Any) -> JobView:
-    return view(row, waiting=(await reasons(c, [row])).get(row["id"], ""))
+    async def _explained(self, c: Connection, row: Any, now: datetime, *, asked_by: UserId) -> JobView:
+        why = await reasons(Standings(c, now, rules=self._rules), [row], asked_by=asked_by)
+        return view(row, waiting=why.get(row["id"], ""))

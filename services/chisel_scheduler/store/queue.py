@@ -1,48 +1,23 @@
 """The queue and the GPUs as users ask about them: who is ahead, who holds what, what is free."""
 
-from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from chisel_scheduler.explain import MOST_COUNTED, why_waiting
-from chisel_scheduler.store.agents import best_place
+from chisel_scheduler.rules import DEFAULT_RULES, PolicyRules
 from chisel_scheduler.store.changes import spec_of, view
 from chisel_scheduler.store.finding import find
-from chisel_shared.contract.gpus import GPUType
-from chisel_shared.contract.ids import JobId, ProjectId
+from chisel_scheduler.store.standing import Standings
+from chisel_shared.contract.ids import ProjectId
 from chisel_shared.contract.job import JobSpec, JobState
 from chisel_shared.contract.messages import GetSpec, GpuKind, Neighbour, Why, WhyJob
 from chisel_shared.runtime.db import Connection, Database
 
 _MOST_NEIGHBOURS = 20
 
-# Counted size by size and up to a bound, on the index of the queue: a long queue does not make
-# anybody's question slow. Order and bound are there for the planner: without the order it reads the
-# table, and of a bound given as a parameter it thinks the worst.
-_AHEAD = f"""
-select job.id, (
-    select sum(counted.jobs) from unnest($2::int[]) as size(gpus)
-    cross join lateral (
-        select count(*) as jobs from (
-            select from jobs other
-            where other.state = 'queued' and other.pool = job.pool and other.gpu_model = job.gpu_model
-                and other.gpu_count = size.gpus and (other.rank, other.seq) < (job.rank, job.seq)
-            order by other.rank, other.seq limit {MOST_COUNTED + 1}
-        ) bounded
-    ) counted
-) as ahead
-from jobs job where job.id = any($1::text[])
-"""
-
-_WHO_IS_AHEAD = f"""
-select other.* from jobs job, unnest($2::int[]) as size(gpus)
-cross join lateral (
-    select * from jobs found
-    where found.state = 'queued' and found.pool = job.pool and found.gpu_model = job.gpu_model
-        and found.gpu_count = size.gpus and (found.rank, found.seq) < (job.rank, job.seq)
-    order by found.rank, found.seq limit {_MOST_NEIGHBOURS}
-) other
-where job.id = $1
-order by other.rank, other.seq limit {_MOST_NEIGHBOURS}
+_WHO_IS_AHEAD = """
+select * from unnest($1::text[]) with ordinality as wanted(id, place) join jobs on jobs.id = wanted.id
+order by wanted.place
 """
 
 _WHO_HOLDS = f"""
@@ -70,51 +45,30 @@ group by gpu_model order by gpu_model
 """
 
 
-async def reasons(c: Connection, rows: Sequence[Any]) -> Mapping[JobId, str]:
-    """Why each queued job of `rows` waits."""
-    queued = [row for row in rows if row["state"] == JobState.QUEUED]
-    if not queued:
-        return {}
-    ahead = await count_ahead(c, queued)
-    shapes = {(row["pool"], row["gpu_model"], row["gpu_count"]) for row in queued}
-    best = {shape: await best_place(c, *shape) for shape in shapes}
-    return {
-        row["id"]: why_waiting(
-            row["gpu_model"],
-            row["gpu_count"],
-            ahead=ahead.get(row["id"], 0),
-            best=best[row["pool"], row["gpu_model"], row["gpu_count"]],
-        )
-        for row in queued
-    }
-
-
-async def count_ahead(c: Connection, rows: Sequence[Any]) -> Mapping[JobId, int]:
-    """How many jobs go before each of `rows`, counted up to a bound."""
-    counted = await c.fetch(_AHEAD, [row["id"] for row in rows], _sizes())
-    return {row["id"]: int(row["ahead"]) for row in counted}
-
-
 class Queue:
     """Questions that change nothing, each in one transaction."""
 
-    def __init__(self, *, database: Database, pool: str) -> None:
-        self._database, self._pool = database, pool
+    def __init__(self, *, database: Database, pool: str, rules: PolicyRules = DEFAULT_RULES) -> None:
+        self._database, self._pool, self._rules = database, pool, rules
 
-    async def why(self, ask: WhyJob) -> Why:
+    async def why(self, ask: WhyJob, *, now: datetime) -> Why:
         """Why a job is where it is."""
 
         async def work(c: Connection) -> Why:
             row = await find(c, ask.project_id, ask.job_id, asked_by=ask.asked_by)
             if row["state"] != JobState.QUEUED:
                 return Why(job=view(row))
-            waiting = (await reasons(c, [row])).get(row["id"], "")
-            ahead = (await count_ahead(c, [row]))[row["id"]]
-            first = await c.fetch(_WHO_IS_AHEAD, row["id"], _sizes())
+            stands, before = await Standings(c, now, rules=self._rules).of(row)
+            mine = row["user_id"] == ask.asked_by
+            waiting = why_waiting(row["gpu_model"], row["gpu_count"], stands, mine=mine)
+            # Nobody is ahead of a job that its quota holds back: it is not in the queue by then.
+            counted = stands.quota is None and stands.ahead <= MOST_COUNTED
+            named = [job.id for job in before[:_MOST_NEIGHBOURS]] if stands.quota is None else []
+            first = await c.fetch(_WHO_IS_AHEAD, named)
             holding = await c.fetch(_WHO_HOLDS, row["pool"], row["gpu_model"])
             return Why(
                 job=view(row, waiting=waiting),
-                position=ahead + 1 if ahead <= MOST_COUNTED else None,
+                position=stands.ahead + 1 if counted else None,
                 waiting=waiting,
                 ahead=tuple(_neighbour(other, ask.project_id) for other in first),
                 holding=tuple(_neighbour(other, ask.project_id) for other in holding),
@@ -152,7 +106,3 @@ def _neighbour(row: Any, project_id: ProjectId) -> Neighbour:
         where=job.agent_name,
         ends_by=job.started_at + limit if job.started_at is not None and limit is not None else None,
     )
-
-
-def _sizes() -> list[int]:
-    return sorted({gpu.count for gpu in GPUType})

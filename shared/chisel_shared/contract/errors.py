@@ -9,7 +9,8 @@
     │   ├── Conflict              contradicts what is already stored
     │   ├── TooLarge              over a limit that the message names
     │   ├── TooMany               asked too often in a short time
-    │   └── NoSuchGpus            no agent could ever run the job
+    │   ├── NoSuchGpus            no agent could ever run the job
+    │   └── OverQuota             more than this user or project may have at once
     └── ServiceError              the caller can only wait or report it
         ├── Unavailable           a part is down or restarting: try again
         ├── StorageFull           no space: try again when there is
@@ -99,6 +100,13 @@ class NoSuchGpus(UserError):
     """No agent has that many GPUs."""
 
     code = "no_such_gpus"
+    http_status = 422
+
+
+class OverQuota(UserError):
+    """This is more than you may have at once; ask an admin."""
+
+    code = "over_quota"
     http_status = 422
 
 

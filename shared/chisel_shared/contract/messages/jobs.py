@@ -17,7 +17,8 @@ class Submitted(msgspec.Struct, frozen=True):
 @said_on("rpc.jobs.submit")
 class SubmitJob(Request[Submitted], frozen=True):
     """Queue a job. The answer means committed. `Conflict` when the key was used for another spec,
-    `NoSuchGpus` when no known agent could ever run it."""
+    `NoSuchGpus` when no known agent could ever run it, `OverQuota` when it is larger than its user or its
+    project may ever have."""
 
     project_id: ProjectId
     user_id: UserId
@@ -48,6 +49,7 @@ class ListJobs(Request[Jobs], frozen=True):
     project_id: ProjectId
     unfinished: bool = False
     limit: int = 50
+    asked_by: UserId = UserId("")
 
 
 @said_on("rpc.jobs.cancel")

@@ -23,8 +23,8 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 class Why(msgspec.Struct, frozen=True):
     """Why a job is where it is. `position` counts from 1 among the jobs that wait for the same GPUs; None
-    when the job does not wait, or so many are ahead that nobody counts them. `waiting` is what it waits
-    for, empty when an agent is about to take it."""
+    when the job does not wait, when a quota holds it back, or when so many are ahead that nobody counts
+    them. `waiting` is what it waits for, empty when an agent is about to take it."""
 
     job: JobView
     position: int | None = None
