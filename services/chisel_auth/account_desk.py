@@ -14,12 +14,14 @@ from chisel_shared.contract.errors import BadRequest, NotFound, Unauthenticated
 from chisel_shared.contract.messages import (
     AcceptInvite,
     Done,
+    FindOwner,
     GetInvite,
     GetSignIn,
     Invited,
     InviteUser,
     InviteView,
     ListUsers,
+    Owner,
     RemoveUser,
     SignedIn,
     SignIn,
@@ -62,6 +64,7 @@ class AccountDesk:
             await bus.serve(ListUsers, self.on_list),
             await bus.serve(InviteUser, self.on_invite),
             await bus.serve(RemoveUser, self.on_remove),
+            await bus.serve(FindOwner, self.on_find_owner),
         ]
 
     async def bootstrap(self) -> None:
@@ -144,6 +147,13 @@ class AccountDesk:
         await self._store.remove(ask.name, now=self._clock())
         log.info("user_removed", user=ask.name, by=ask.removed_by)
         return Done()
+
+    async def on_find_owner(self, ask: FindOwner) -> Owner:
+        found = await self._store.owner(ask.name.strip().lower(), is_project=ask.is_project)
+        if found is None:
+            what = "project" if ask.is_project else "account"
+            raise NotFound(f"there is no {what} {ask.name[:40]}: chisel admin users ls")
+        return found
 
     async def whose(self, session: str) -> Account:
         """Who is signed in with this session; `Unauthenticated` when nobody is."""

@@ -9,7 +9,7 @@ from chisel_auth.throttle import Try, refuse
 from chisel_auth.tokens import Token, digest, matches
 from chisel_shared.contract.errors import Conflict, NotFound
 from chisel_shared.contract.ids import new_id
-from chisel_shared.contract.messages import UserView
+from chisel_shared.contract.messages import Owner, UserView
 from chisel_shared.runtime.db import Connection, Database
 
 _TRY = """
@@ -69,6 +69,10 @@ select exists (
     select from users where is_admin and password is not null and disabled_at is null
 ) as found
 """
+
+_USER_OF = "select id, name from users where name = $1"
+
+_PROJECT_OF = "select id, name from projects where name = $1"
 
 _DISABLE = "update users set disabled_at = $2 where name = $1 and disabled_at is null returning id, is_admin"
 
@@ -272,6 +276,15 @@ class AccountStore:
                 for row in await c.fetch(_OPEN_INVITES, now)
             ]
             return (*active, *invited)
+
+        return await self._database.run(work)
+
+    async def owner(self, name: str, *, is_project: bool) -> Owner | None:
+        """The user or project of this name; None when there is none."""
+
+        async def work(c: Connection) -> Owner | None:
+            row = await c.fetchrow(_PROJECT_OF if is_project else _USER_OF, name)
+            return Owner(id=row["id"], name=row["name"]) if row else None
 
         return await self._database.run(work)
 

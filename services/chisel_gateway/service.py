@@ -16,6 +16,7 @@ from chisel_gateway.health import Readiness
 from chisel_gateway.jobs import JobDesk
 from chisel_gateway.openapi import document
 from chisel_gateway.peers import Peers
+from chisel_gateway.quotas import QuotaDoor
 from chisel_gateway.routes import routes
 from chisel_gateway.settings import Settings
 from chisel_gateway.storage import StorageClient
@@ -47,7 +48,8 @@ class Gateway(Service):
         accounts = AccountDoor(bus=bus, peers=peers)
         pages = Pages(bus=bus, forms=Forms(public_url=settings.public_url), peers=peers)
         agents = AgentDoor(bus=bus)
-        table = (*routes(self._api), *accounts.routes(), *agents.routes(), *pages.routes())
+        doors = (accounts, agents, QuotaDoor(bus=bus), pages)
+        table = (*routes(self._api), *(route for door in doors for route in door.routes()))
         description = document(table, version=_version())
         self._bus = bus
         self._settings = settings

@@ -104,15 +104,14 @@ def why_waiting(model: str, count: int, standing: Standing, *, mine: bool = Fals
     return "; ".join(reasons)
 
 
-def over_quota(count: int, quota: Quota, *, of_user: str) -> str:
+def over_quota(count: int, quota: Quota) -> str:
     """Why a job of `count` GPUs is refused, and who can change it."""
     whose = f"project {quota.name} may have" if quota.of_project else "you may have"
-    name = quota.name if quota.of_project else of_user or quota.name
     project = " --project" if quota.of_project else ""
     limit = f"{quota.gpus} GPU{'' if quota.gpus == 1 else 's'}" if quota.gpus else "no GPUs"
     return (
         f"{whose} {limit} at once and this job wants {count}: ask for fewer, or let an admin raise it"
-        f" (chisel admin quota set {name}{project} --gpus {count})"
+        f" (chisel admin quota set {quota.name}{project} --gpus {count})"
     )
 
 

@@ -12,6 +12,7 @@ from chisel_scheduler.bus_watch import BusWatch
 from chisel_scheduler.cordon_desk import CordonDesk
 from chisel_scheduler.lifecycle import REACHED
 from chisel_scheduler.outbox import Relay
+from chisel_scheduler.quota_desk import QuotaDesk
 from chisel_scheduler.reaper import Reaper
 from chisel_scheduler.rules import PolicyRules
 from chisel_scheduler.settings import SchedulerSettings
@@ -22,6 +23,7 @@ from chisel_scheduler.store.claims import ClaimRules, Claims
 from chisel_scheduler.store.cordons import Cordons
 from chisel_scheduler.store.jobs import Jobs
 from chisel_scheduler.store.queue import Queue
+from chisel_scheduler.store.shares import Shares
 from chisel_shared.contract import messages as m
 from chisel_shared.contract.errors import BadRequest, ChiselError, Unavailable
 from chisel_shared.contract.job import HELD, JobSpec, JobState, JobView, label
@@ -62,6 +64,8 @@ class Scheduler(Service):
         self._attempts = Attempts(database=database, rules=policy)
         self._archive = Archive(database=database)
         cordons = Cordons(database=database)
+        shares = Shares(database=database, rules=policy)
+        self._quota_desk = QuotaDesk(shares=shares, bus=bus, pool=settings.pool, clock=clock)
         self._cordon_desk = CordonDesk(cordons=cordons, bus=bus, clock=clock)
         rules = ClaimRules(
             lease=settings.lease_seconds,
@@ -132,6 +136,7 @@ class Scheduler(Service):
         ]
         self._subscriptions = [await self._bus.serve(request, handler) for request, handler in handlers]
         self._subscriptions += await self._cordon_desk.serve()
+        self._subscriptions += await self._quota_desk.serve()
         while True:
             try:
                 await self._bus.flush()

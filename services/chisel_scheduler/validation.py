@@ -11,7 +11,7 @@ from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.gpus import GPUType, counts
 from chisel_shared.contract.ids import is_digest, is_id
 from chisel_shared.contract.job import JobSpec
-from chisel_shared.contract.messages import AttemptDone, CancelJob, DrainAgent, Hello, Renew
+from chisel_shared.contract.messages import AttemptDone, CancelJob, DrainAgent, Hello, Renew, SetQuota
 from chisel_shared.contract.retries import MAX_CAUSES, MAX_LEASE_SECONDS, MIN_LEASE_SECONDS, check_cause
 from chisel_shared.contract.stops import MAX_REASON_CHARS, check_stop
 from chisel_shared.contract.variables import MAX_ENV_BYTES, MAX_SECRETS, check_name, check_secret, check_value
@@ -24,6 +24,8 @@ MAX_RETRIES = 100
 MAX_TIME_LIMIT_SECONDS = 366 * 86_400.0
 MAX_AGENT_NAME_CHARS = 64
 MAX_AGENT_GPUS = 1_024
+MAX_QUOTA_GPUS = 1_000_000
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
 MAX_DETAIL_CHARS = 8_192
 MAX_QUARANTINE_CHARS = 200
 MAX_DEADLINE_SECONDS = 366 * 86_400.0
@@ -87,6 +89,18 @@ def check_drain(ask: DrainAgent) -> None:
     seconds = ask.deadline_seconds
     if seconds is not None and not (math.isfinite(seconds) and 0 <= seconds <= MAX_DEADLINE_SECONDS):
         raise BadRequest(f"deadline_seconds must be between 0 and {MAX_DEADLINE_SECONDS:.0f}")
+
+
+def check_quota(ask: SetQuota) -> None:
+    """A limit that jobs can be compared with and a weight that levels can be divided by."""
+    if ask.kind not in ("user", "project"):
+        raise BadRequest("kind must be user or project")
+    if isinstance(ask.gpus, int) and not 0 <= ask.gpus <= MAX_QUOTA_GPUS:
+        raise BadRequest(f"gpus must be between 0 and {MAX_QUOTA_GPUS:,}, not {ask.gpus}")
+    if isinstance(ask.weight, float) and not MIN_WEIGHT <= ask.weight <= MAX_WEIGHT:
+        raise BadRequest(f"weight must be between {MIN_WEIGHT:g} and {MAX_WEIGHT:g}, not {ask.weight:g}")
+    if ask.gpus is msgspec.UNSET and ask.weight is msgspec.UNSET:
+        raise BadRequest("nothing to set: give gpus, weight or both")
 
 
 def _gpu(value: str) -> GPUType:

@@ -4,6 +4,7 @@ from chisel.cli.agents_table import AGENTS_COMMANDS
 from chisel.cli.entry import Argument as Argument
 from chisel.cli.entry import Command as Command
 from chisel.cli.entry import Option as Option
+from chisel.cli.quota_table import QUOTA_COMMANDS
 
 JOB = Argument("job", "A job's id, the beginning of one, or @last.")
 JOBS = Argument("jobs", "Ids of jobs, beginnings of ids, or @last.", many=True)
@@ -44,7 +45,7 @@ RUN_OPTIONS = (
         " without this.", "TIME", kind="duration", layered=True,
     ),
     Option(
-        ("--priority",), "Among your own jobs, higher ones start first; 0 without this.", "NUMBER",
+        ("--priority",), "Higher ones start before all lower ones, of others too; 0 without this.", "NUMBER",
         kind="integer", layered=True,
     ),
     Option(
@@ -375,6 +376,7 @@ GROUPS = {
     "trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS),
     "admin": ("For those who run a backend.", ADMIN_COMMANDS),
     "admin users": ("Accounts.", USERS_COMMANDS),
+    "admin quota": ("How many GPUs users and projects may have, and who goes first.", QUOTA_COMMANDS),
     "admin agents": ("Agents: the machines that jobs run on.", AGENTS_COMMANDS),
 }
 """A group's name is one word, or two where it lies in another."""

@@ -3,6 +3,8 @@
 create table usage (
     kind text not null check (kind in ('user', 'project')),
     id text not null,
+    -- A user's, for people; empty for a project, whose name only auth knows.
+    name text not null default '',
     gpus_held int not null default 0 check (gpus_held >= 0),
     -- Of attempts that have ended, decayed up to counted_at.
     gpu_seconds double precision not null default 0,
@@ -21,10 +23,12 @@ create table shares (
     primary key (kind, id)
 );
 
-insert into usage (kind, id, gpus_held, counted_at)
-select owner.kind, owner.id, sum(attempts.gpu_count), now()
+insert into usage (kind, id, name, gpus_held, counted_at)
+select owner.kind, owner.id, max(owner.name), sum(attempts.gpu_count), now()
 from attempts join jobs on jobs.id = attempts.job_id
-cross join lateral (values ('user', jobs.user_id), ('project', jobs.project_id)) as owner(kind, id)
+cross join lateral (
+    values ('user', jobs.user_id, jobs.user_name), ('project', jobs.project_id, '')
+) as owner(kind, id, name)
 where attempts.ended_at is null
 group by owner.kind, owner.id;
 

@@ -51,7 +51,7 @@ with opened as (
 update agents set gpus_held = gpus_held + $6, free_since = $7
 from jobs
 where agents.id = $3 and gpus_held + gpus_quarantined + $6 <= gpus_total and jobs.id = $1
-returning jobs.id, jobs.project_id, jobs.spec
+returning jobs.id, jobs.project_id, jobs.spec, jobs.user_id, jobs.user_name
 """
 
 
@@ -167,7 +167,7 @@ class Claims:
         )
         if opened is None:
             raise RuntimeError(f"placement gave {gpu_count} GPUs to {ask.agent_id}, which has fewer free")
-        await hold(c, job.user_id, job.project_id, gpu_count, now=now)
+        await hold(c, opened, gpu_count, now=now)
         failpoint("claim.opened")
         assignment = self._assignment(opened, taken.attempt, gpu_count)
         return Answer(claimed=Claimed(assignment), overtaken=overtaken, new=True)

@@ -92,7 +92,7 @@ class Jobs:
             standings = Standings(c, now, rules=self._rules)
             over = too_small(gpu.count, (await standings.lane(row)).quotas)
             if over is not None:
-                raise OverQuota(over_quota(gpu.count, over, of_user=ask.user_name))
+                raise OverQuota(over_quota(gpu.count, over))
             stands, _ = await standings.of(row)
             if stands.best is None or stands.best.gpus_total < gpu.count:
                 refusal = no_such_gpus(gpu.model, gpu.count, await places(c, self._pool))

@@ -12,9 +12,9 @@ from chisel_shared.runtime.db import Connection
 _LOCK = "select pg_advisory_xact_lock(hashtextextended('chisel-usage', 0))"
 
 _HOLD = """
-insert into usage as held (kind, id, gpus_held, counted_at)
-values ('user', $1, $3, $4), ('project', $2, $3, $4)
-on conflict (kind, id) do update set gpus_held = held.gpus_held + $3
+insert into usage as held (kind, id, name, gpus_held, counted_at)
+values ('user', $1, $5, $3, $4), ('project', $2, '', $3, $4)
+on conflict (kind, id) do update set gpus_held = held.gpus_held + $3, name = excluded.name
 returning gpus_held > (select gpus from shares where (kind, id) = (held.kind, held.id)) as over
 """
 
@@ -32,11 +32,12 @@ class Exceeded(Exception):
     """A quota would be exceeded that was not when the choice was made: another pool was faster."""
 
 
-async def hold(c: Connection, user_id: str, project_id: str, gpus: int, *, now: datetime) -> None:
-    """Count GPUs for whom an attempt opens. `Exceeded` when that is more than they may have; the
-    transaction must not be committed then."""
+async def hold(c: Connection, opened: Any, gpus: int, *, now: datetime) -> None:
+    """Count GPUs for whom an attempt of the job of `opened`, a row, opens. `Exceeded` when that is more
+    than they may have; the transaction must not be committed then."""
+    owners = (opened["user_id"], opened["project_id"])
     await c.execute(_LOCK)
-    if any(row["over"] for row in await c.fetch(_HOLD, user_id, project_id, gpus, now)):
+    if any(row["over"] for row in await c.fetch(_HOLD, *owners, gpus, now, opened["user_name"])):
         raise Exceeded
 
 

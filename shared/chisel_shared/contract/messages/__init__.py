@@ -11,6 +11,7 @@ from chisel_shared.contract.messages.accounts import AcceptInvite as AcceptInvit
 from chisel_shared.contract.messages.accounts import ApiKeys as ApiKeys
 from chisel_shared.contract.messages.accounts import BeginLogin as BeginLogin
 from chisel_shared.contract.messages.accounts import DecideLogin as DecideLogin
+from chisel_shared.contract.messages.accounts import FindOwner as FindOwner
 from chisel_shared.contract.messages.accounts import GetIdentity as GetIdentity
 from chisel_shared.contract.messages.accounts import GetInvite as GetInvite
 from chisel_shared.contract.messages.accounts import GetLogin as GetLogin
@@ -24,6 +25,7 @@ from chisel_shared.contract.messages.accounts import ListKeys as ListKeys
 from chisel_shared.contract.messages.accounts import ListUsers as ListUsers
 from chisel_shared.contract.messages.accounts import LoginAnswer as LoginAnswer
 from chisel_shared.contract.messages.accounts import LoginBegun as LoginBegun
+from chisel_shared.contract.messages.accounts import Owner as Owner
 from chisel_shared.contract.messages.accounts import PendingLogin as PendingLogin
 from chisel_shared.contract.messages.accounts import PollLogin as PollLogin
 from chisel_shared.contract.messages.accounts import RemoveUser as RemoveUser
@@ -89,6 +91,11 @@ from chisel_shared.contract.messages.queue import ListGpus as ListGpus
 from chisel_shared.contract.messages.queue import Neighbour as Neighbour
 from chisel_shared.contract.messages.queue import Why as Why
 from chisel_shared.contract.messages.queue import WhyJob as WhyJob
+from chisel_shared.contract.messages.quotas import ListQuotas as ListQuotas
+from chisel_shared.contract.messages.quotas import Quotas as Quotas
+from chisel_shared.contract.messages.quotas import QuotaView as QuotaView
+from chisel_shared.contract.messages.quotas import RemoveQuota as RemoveQuota
+from chisel_shared.contract.messages.quotas import SetQuota as SetQuota
 from chisel_shared.contract.messages.storage import BundlePresence as BundlePresence
 from chisel_shared.contract.messages.storage import Files as Files
 from chisel_shared.contract.messages.storage import FileView as FileView

@@ -232,3 +232,19 @@ class RemoveUser(Request[Done], frozen=True):
 
     name: str
     removed_by: str
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """A user or a project, as jobs name it and as people do."""
+
+    id: str
+    name: str
+
+
+@said_on("rpc.auth.owner")
+class FindOwner(Request[Owner], frozen=True):
+    """Which user, or which project, has this name? One whose account was ended still has it. `NotFound`
+    when there is none."""
+
+    name: str
+    is_project: bool
