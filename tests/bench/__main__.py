@@ -1,4 +1,4 @@
-"""`python -m tests.bench [A A4 B C1 C2 D E F G H S] [--repeats N] [--json FILE]`"""
+"""`python -m tests.bench [A A4 B C1 C2 D E F G H P S] [--repeats N] [--json FILE]`"""
 
 import argparse
 import json
@@ -19,6 +19,7 @@ from tests.bench import (
     f_start,
     g_cancel,
     h_loud,
+    p_policy,
     s_scale,
 )
 from tests.bench.figures import Figure, table
@@ -35,6 +36,7 @@ MEASURES: dict[str, Callable[[Stack, int], list[Figure]]] = {
     "E": e_idle.measure,
     "B": b_throughput.measure,
     "H": h_loud.measure,
+    "P": p_policy.measure,
     "S": s_scale.measure,
 }
 """In the order they run: those that leave much behind come last."""

@@ -1,6 +1,6 @@
 """What policy does to a pool at 90 % load over 40 hours, simulated with the real functions.
 
-The seeds are the first ones; `python -m tests.bench.policy` prints twenty, and what each of them gave.
+The seeds are the first ones; `python -m tests.bench.p_policy` prints twenty, and what each of them gave.
 """
 
 from dataclasses import replace
