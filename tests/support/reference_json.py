@@ -6,7 +6,16 @@ import msgspec
 
 from chisel.cli.table import COMMANDS, GROUPS, PYTHON, Option
 from chisel_shared.contract.job import JobEnd, JobView
-from chisel_shared.contract.messages import AgentView, Cordon, GpuKind, Neighbour, SecretView, TraceView, Why
+from chisel_shared.contract.messages import (
+    AgentView,
+    Cordon,
+    GpuKind,
+    Neighbour,
+    QuotaView,
+    SecretView,
+    TraceView,
+    Why,
+)
 
 SHAPES: dict[str, str] = {
     "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`; with `--preview`"
@@ -46,11 +55,13 @@ SHAPES: dict[str, str] = {
     "admin agents cordon": "the `AgentView`, as it is then",
     "admin agents drain": "the `AgentView`, as it is then, with `--wait` when nothing runs on it any more",
     "admin agents uncordon": "the `AgentView`, as it is then",
+    "admin quota ls": "a list of `QuotaView`",
+    "admin quota set": "the `QuotaView`, as it is then",
 }
 """What each command prints."""
 
 _STRUCTS: tuple[type[msgspec.Struct], ...] = (
-    JobView, JobEnd, Why, Neighbour, GpuKind, TraceView, SecretView, AgentView, Cordon,
+    JobView, JobEnd, Why, Neighbour, GpuKind, TraceView, SecretView, AgentView, Cordon, QuotaView,
 )  # fmt: skip
 
 

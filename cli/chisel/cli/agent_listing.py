@@ -19,7 +19,7 @@ def table(found: "Sequence[AgentView]", *, now: float, width: int) -> str:
         free = f"{agent.gpus_free} of {agent.gpus_total}"
         seen = f"{wording.duration(max(0.0, now - agent.last_seen))} ago"
         rows.append((agent.name, ids[agent.id], agent.state, agent.gpu_model, free, str(agent.jobs), seen))
-    heading, *lines = listing.fitted(rows, width).split("\n")
+    heading, *lines = listing.fitted(rows, width, whole=1).split("\n")
     shown = [heading]
     for agent, line in zip(found, lines, strict=True):
         shown += [line, *(f"  {note}" for note in notes(agent, now=now))]

@@ -48,3 +48,6 @@ class Command(NamedTuple):
     options: tuple[Option, ...] = ()
     examples: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+
+
+AS_JSON = Option(("--json",), "Print JSON.")

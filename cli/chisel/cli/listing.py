@@ -27,12 +27,16 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
     return short
 
 
-def fitted(rows: Sequence[tuple[str, ...]], width: int) -> str:
-    """Rows as columns, the first row the heading; the widest columns but the first, which names what the
-    others are about, are cut until all fit into `width`, unless that is 0."""
+def fitted(rows: Sequence[tuple[str, ...]], width: int, *, whole: int = 0) -> str:
+    """Rows as columns, the first row the heading; the widest columns are cut until all fit into `width`,
+    unless that is 0, but for the `whole` one, which names what the others are about."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    while width and sum(widths) + 2 * (len(widths) - 1) > width and max(widths[1:]) > _NARROWEST:
-        widths[widths.index(max(widths[1:]), 1)] -= 1
+    others = [column for column in range(len(widths)) if column != whole]
+    while width and sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(others, key=lambda column: widths[column])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
     return wording.table([tuple(_cut(cell, limit) for cell, limit in zip(row, widths)) for row in rows])  # noqa: B905
 
 

@@ -1,14 +1,13 @@
 """Every command, once: the quick parser, the help screens and the suggestions read this table."""
 
-from chisel.cli.agents_table import AGENTS_COMMANDS
+from chisel.cli.admin_table import ADMIN_COMMANDS, AGENTS_COMMANDS, QUOTA_COMMANDS, USERS_COMMANDS
+from chisel.cli.entry import AS_JSON as AS_JSON
 from chisel.cli.entry import Argument as Argument
 from chisel.cli.entry import Command as Command
 from chisel.cli.entry import Option as Option
-from chisel.cli.quota_table import QUOTA_COMMANDS
 
 JOB = Argument("job", "A job's id, the beginning of one, or @last.")
 JOBS = Argument("jobs", "Ids of jobs, beginnings of ids, or @last.", many=True)
-AS_JSON = Option(("--json",), "Print JSON.")
 RAW = Option(("--raw",), "Let every escape sequence through to the terminal.")
 
 RUN_OPTIONS = (
@@ -297,50 +296,6 @@ TRACE_COMMANDS = (
         examples=("chisel trace download @last", "chisel trace download 3k9x matrix_ops -o traces"),
     ),
 )
-
-ADMIN_COMMANDS = (
-    Command(
-        "init",
-        "Print the address where the first admin opens an account; it works once.",
-        "admin:init",
-        (Argument("url", "The backend's address; the one of this machine without this.", optional=True),),
-        (
-            Option(("--token-file",), "The file of the auth service's CHISEL_AUTH_ADMIN_TOKEN_FILE.", "FILE"),
-            AS_JSON,
-        ),
-        examples=(
-            "chisel admin init",
-            "chisel admin init https://chisel.example.com --token-file admin-token",
-        ),
-    ),
-)
-
-USERS_COMMANDS = (
-    Command(
-        "add",
-        "Invite somebody: prints an address that opens the account once.",
-        "admin:add",
-        (Argument("name", "The account's name: small letters, digits, dots, dashes, underscores."),),
-        (
-            Option(("--admin",), "May add and remove accounts."),
-            Option(("--project",), "The project to work in, made if new; yours without this.", "NAME"),
-            AS_JSON,
-        ),
-        examples=("chisel admin users add bob", "chisel admin users add eve --project vision"),
-    ),
-    Command(
-        "ls", "List accounts and invitations.", "admin:ls", options=(AS_JSON,),
-        examples=("chisel admin users ls",),
-    ),
-    Command(
-        "rm",
-        "End accounts, with their keys and sessions, or invitations.",
-        "admin:rm",
-        (Argument("names", "Names of accounts.", many=True),),
-        (AS_JSON,),
-        examples=("chisel admin users rm bob",),
-    ),
-)  # fmt: skip
 
 SECRET_COMMANDS = (
     Command(
