@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from chisel.local import jobs
 from chisel_agent import journal
 from chisel_agent.service import Agent, build
 from chisel_agent.settings import AgentSettings
@@ -353,7 +354,10 @@ async def make_world(nats: Nats, folder: Path) -> AsyncIterator[World]:
         scheduler = FakeScheduler(agent_id)
         await scheduler.serve(bus)
         async with FakeGateway(credentials).serving() as gateway:
-            yield World(streams, scheduler, gateway, folder / "agent")
+            try:
+                yield World(streams, scheduler, gateway, folder / "agent")
+            finally:
+                jobs.kill_leftovers(folder / "agent")  # of a test that failed before it ended them
 
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
