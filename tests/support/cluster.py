@@ -7,6 +7,7 @@ by the reaper, a process that waits for ours to end. `assert_clean` is the clust
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -37,6 +38,7 @@ from tests.support.reaper import reaped
 SERVICES = ("auth", "scheduler", "storage", "gateway")
 _READY_SECONDS = 40.0
 _STORAGE_TOKEN = "the storage token of these tests"
+_ERRORS = re.compile(r'"level": "(error|critical)"')
 
 
 class Cluster:
@@ -287,8 +289,7 @@ class Cluster:
         assert not dead, f"died unasked: {dead}\n{self.tails(dead)}"
         errors = []
         for log in sorted((self.folder / "logs").glob("*.log")):
-            lines = log.read_text(errors="replace").splitlines()
-            errors += [f"{log.stem}: {line}" for line in lines if '"level": "error"' in line]
+            errors += [f"{log.stem}: {line}" for line in complaints(log.read_text(errors="replace"))]
         for log in self.folder.glob("agent-*/shims.log"):
             errors += [f"{log.parent.name}'s shims: {line}" for line in log.read_text().splitlines()]
         assert not errors, "errors were logged:\n" + "\n".join(errors[:20])
@@ -374,6 +375,12 @@ def running_cluster(
             cluster.add_agent(gpus=gpus, name=name)
         yield cluster
         cluster.assert_clean()
+
+
+def complaints(log: str) -> list[str]:
+    """The lines of a service's log that it must not have: errors, and what is no line of the log at all,
+    such as a traceback of the interpreter's own."""
+    return [line for line in log.splitlines() if line[:1] != "{" or _ERRORS.search(line)]
 
 
 def wait_until(fact: Callable[[], object], *, seconds: float = 10.0) -> None:
