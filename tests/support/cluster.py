@@ -42,10 +42,23 @@ _ERRORS = re.compile(r'"level": "(error|critical)"')
 
 
 class Cluster:
-    """Running services. `url` and `key` are what a client needs."""
+    """Running services. `url` and `key` are what a client needs.
 
-    def __init__(self, folder: Path, nats: Nats, postgres: Postgres) -> None:
+    `settings` has more of a service's, by its name and without the prefix; `launcher` is the module, with
+    its arguments, that is given a service's to run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        nats: Nats,
+        postgres: Postgres,
+        *,
+        settings: Mapping[str, Mapping[str, str]] | None = None,
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
+        self._launcher = launcher
         self.nats = nats
         self.postgres = postgres
         self.ports = {"gateway": free_port(), "storage": free_port()}
@@ -63,7 +76,10 @@ class Cluster:
         self.disks: dict[str, SmallDisk] = {}
         """The small file systems of this cluster, by the folder each is mounted at."""
         for name in SERVICES:
-            self._add(name, f"chisel_{name}", self._settings(name))
+            more = {
+                f"CHISEL_{name.upper()}_{key}": value for key, value in (settings or {}).get(name, {}).items()
+            }
+            self._add(name, f"chisel_{name}", self._settings(name) | more)
 
     @property
     def key(self) -> str:
@@ -76,6 +92,10 @@ class Cluster:
         """kill -9 of a service, of an agent by its name, of `nats` or of `postgres`."""
         self._down.add(name)
         self._servers[name].kill()
+
+    def server(self, name: str) -> ServerLike:
+        """The process of this name, for what `kill`, `stop` and `start` do not do."""
+        return self._servers[name]
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """Ask one to end; its exit status."""
@@ -310,7 +330,9 @@ class Cluster:
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
         self._servers[name] = Server(
-            [sys.executable, "-m", module], log=logs / f"{name}.log", env={**kept, **settings}
+            [sys.executable, "-m", *self._launcher, module],
+            log=logs / f"{name}.log",
+            env={**kept, **settings},
         )
 
     def _settings(self, name: str) -> dict[str, str]:

@@ -17,9 +17,12 @@ from tests.support.full_disk import unmount_below
 
 
 @contextmanager
-def reaped(folder: Path) -> Iterator[None]:
-    """Whatever still runs for `folder` at the end is killed, and the folder removed."""
+def reaped(folder: Path, *, keep: bool = False) -> Iterator[None]:
+    """Whatever still runs for `folder` at the end is killed, and the folder removed, unless it is to be
+    kept."""
     command = [sys.executable, "-m", "tests.support.reaper", str(folder), wanted_backend()]
+    if keep:
+        command.append("keep")
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
@@ -29,7 +32,7 @@ def reaped(folder: Path) -> Iterator[None]:
         process.wait(30)
 
 
-def main(folder: Path, backend: str) -> None:
+def main(folder: Path, backend: str, *, keep: bool) -> None:
     sys.stdin.read()
     jobs.kill_leftovers(folder)
     if backend == "docker":
@@ -38,8 +41,9 @@ def main(folder: Path, backend: str) -> None:
         for label in ("nats", "db"):
             containers.remove_all(f"{folder.name}-{label}")
     unmount_below(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], keep="keep" in sys.argv[3:])

@@ -1,0 +1,117 @@
+"""A campaign: a plan carried out on a running system, until everything has come to rest."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from tests.chaos.clients import Clients, Refused
+from tests.chaos.faults import Faults
+from tests.chaos.history import History
+from tests.chaos.plan import Plan
+from tests.chaos.pulse import Pulse, Recovery, recoveries
+from tests.chaos.system import System
+
+_REST_EVERY_SECONDS = 0.5
+
+NOT_AT_REST = """
+select
+    (select count(*) from scheduler.jobs where ended_at is null) as unfinished,
+    (select count(*) from scheduler.attempts where ended_at is null) as open,
+    (select count(*) from scheduler.attempts where ended_at is not null and archived_at is null)
+        as unarchived,
+    (select count(*) from scheduler.outbox) as unsaid,
+    (select coalesce(sum(gpus_held), 0) from scheduler.agents) as held
+"""
+
+
+class Campaign:
+    """Carries out `plan`. `folder` gets the plan, the history and what the witnesses say."""
+
+    def __init__(self, system: System, plan: Plan, folder: Path) -> None:
+        self.plan, self.folder, self._system = plan, folder, system
+        witness = folder / "witness"
+        witness.mkdir()
+        (folder / "plan.json").write_bytes(msgspec.json.encode(plan))
+        self.history = History(folder / "history.jsonl")
+        self.faults = Faults(system, self.history)
+        self.pulse = Pulse(system, self.history, self.faults)
+        self._clients = Clients(system, self.history, witness=witness)
+
+    async def run(self) -> None:
+        """All of it. Afterwards the system is at rest, or the history says what is not."""
+        await self._clients.open()
+        self.history.began += self.history.now
+        watching = [
+            asyncio.create_task(self.pulse.run(), name="pulse"),
+            asyncio.create_task(self.faults.supervise(), name="supervisor"),
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for fault in self.plan.faults:
+                    group.create_task(self._at(fault.at, lambda fault=fault: self.faults.strike(fault)))  # type: ignore[misc]
+                working = [
+                    asyncio.create_task(work)
+                    for work in (
+                        *(
+                            self._user(job.at, lambda job=job: self._clients.run(job))
+                            for job in self.plan.jobs
+                        ),  # type: ignore[misc]
+                        *(
+                            self._user(one.at, lambda one=one: self._clients.upload(one))  # type: ignore[misc]
+                            for one in self.plan.uploads
+                        ),
+                    )
+                ]
+            self.history.note("faults over")
+            await self._rest(working)
+        finally:
+            for task in (*working, *watching):
+                task.cancel()
+            await self._clients.close()
+            ended = await asyncio.gather(*working, *watching, return_exceptions=True)
+        for failure in ended:
+            if isinstance(failure, Exception) and not isinstance(failure, Refused):
+                self.history.note("user failed", error=repr(failure))
+
+    def recoveries(self) -> list[Recovery]:
+        return recoveries(self.history, self.pulse.samples)
+
+    async def _at(self, at: float, work: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(max(0.0, at - self.history.now))
+        await work()
+
+    def _user(self, at: float, work: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+        return self._at(at, work)
+
+    async def _rest(self, working: list[asyncio.Task[None]]) -> None:
+        """Wait until nothing is left to do, for as long as the plan gives it."""
+        end = time.monotonic() + self.plan.rest
+        left: dict[str, int] = {"everything": 1}
+        while left and time.monotonic() < end:
+            await asyncio.sleep(_REST_EVERY_SECONDS)
+            left = await self._left()
+            busy = sum(not task.done() for task in working)
+            if busy:
+                left["users"] = busy
+        self.history.note("at rest" if not left else "not at rest", left=left)
+
+    async def _left(self) -> dict[str, int]:
+        try:
+            connection = await asyncpg.connect(self._system.cluster.postgres.url(), timeout=3)
+            try:
+                row = await connection.fetchrow(NOT_AT_REST, timeout=3)
+            finally:
+                connection.terminate()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            return {"database": 1}
+        left = {name: int(count) for name, count in row.items() if count}
+        for agent in self._system.agents:
+            folders = len(list((self._system.data_of(agent) / "attempts").glob("*")))
+            if folders:
+                left[f"folders of {agent}"] = folders
+        return left
