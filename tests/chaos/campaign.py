@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import msgspec
 
 from tests.chaos.clients import Clients, Refused
+from tests.chaos.collect import PLACES, Places
 from tests.chaos.faults import Faults
-from tests.chaos.history import History
+from tests.chaos.history import History, boottime
 from tests.chaos.plan import Plan
 from tests.chaos.pulse import Pulse, Recovery, recoveries
 from tests.chaos.system import System
@@ -37,6 +38,7 @@ class Campaign:
         witness = folder / "witness"
         witness.mkdir()
         (folder / "plan.json").write_bytes(msgspec.json.encode(plan))
+        (folder / PLACES).write_bytes(msgspec.json.encode(self._places()))
         self.history = History(folder / "history.jsonl")
         self.faults = Faults(system, self.history)
         self.pulse = Pulse(system, self.history, self.faults)
@@ -45,27 +47,22 @@ class Campaign:
     async def run(self) -> None:
         """All of it. Afterwards the system is at rest, or the history says what is not."""
         await self._clients.open()
-        self.history.began += self.history.now
+        self.history.began = boottime()
+        self.history.note(
+            "began", boottime=self.history.began, seed=self.plan.seed, profile=self.plan.profile
+        )
         watching = [
             asyncio.create_task(self.pulse.run(), name="pulse"),
             asyncio.create_task(self.faults.supervise(), name="supervisor"),
         ]
+        working: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for fault in self.plan.faults:
-                    group.create_task(self._at(fault.at, lambda fault=fault: self.faults.strike(fault)))  # type: ignore[misc]
-                working = [
-                    asyncio.create_task(work)
-                    for work in (
-                        *(
-                            self._user(job.at, lambda job=job: self._clients.run(job))
-                            for job in self.plan.jobs
-                        ),  # type: ignore[misc]
-                        *(
-                            self._user(one.at, lambda one=one: self._clients.upload(one))  # type: ignore[misc]
-                            for one in self.plan.uploads
-                        ),
-                    )
+                    group.create_task(self._at(fault.at, partial(self.faults.strike, fault)))
+                working += [
+                    *(self._user(job.at, partial(self._clients.run, job)) for job in self.plan.jobs),
+                    *(self._user(one.at, partial(self._clients.upload, one)) for one in self.plan.uploads),
                 ]
             self.history.note("faults over")
             await self._rest(working)
@@ -78,6 +75,16 @@ class Campaign:
             if isinstance(failure, Exception) and not isinstance(failure, Refused):
                 self.history.note("user failed", error=repr(failure))
 
+    def _places(self) -> Places:
+        cluster = self._system.cluster
+        return Places(
+            database=cluster.postgres.url(),
+            nats=cluster.nats.url,
+            nats_user=cluster.nats.user,
+            nats_password=cluster.nats.password,
+            system=str(self._system.folder),
+        )
+
     def recoveries(self) -> list[Recovery]:
         return recoveries(self.history, self.pulse.samples)
 
@@ -85,8 +92,8 @@ class Campaign:
         await asyncio.sleep(max(0.0, at - self.history.now))
         await work()
 
-    def _user(self, at: float, work: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-        return self._at(at, work)
+    def _user(self, at: float, work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
+        return asyncio.create_task(self._at(at, work), name="user")
 
     async def _rest(self, working: list[asyncio.Task[None]]) -> None:
         """Wait until nothing is left to do, for as long as the plan gives it."""

@@ -12,6 +12,7 @@ import aiohttp
 import asyncpg
 import msgspec
 
+from tests.chaos.collect import PROBE
 from tests.chaos.history import History
 from tests.chaos.plan import Client, Job, Upload
 from tests.chaos.system import System, gpu_of
@@ -25,6 +26,7 @@ _AT_ONCE = 4
 _AGAIN = (408, 429, 500, 502, 503, 504, 507)
 _COMMAND_SECONDS = 170.0
 _REPEATS = 3
+_JSON = {"Content-Type": "application/json"}
 
 
 class Refused(Exception):
@@ -48,12 +50,10 @@ class Clients:
         self._source.mkdir(exist_ok=True)
         shutil.copy(SCRIPT, self._source)
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=_PATIENCE)
-        first = self._system.cluster.run(["python", "witness.py", "--preview"], cwd=self._source)
-        assert first.returncode == 0, first.stderr
-        probe = self._system.cluster.spawn(["python", "-a", "probe", "witness.py", "{}"], cwd=self._source)
+        probe = self._system.cluster.spawn(["python", "-a", PROBE, "witness.py", "{}"], cwd=self._source)
         await asyncio.to_thread(probe.finish)  # it fails, as it has nothing to do; its bundle is there then
         self._bundle = await self._scalar(
-            "select spec->>'bundle' from scheduler.jobs where spec->>'app_name' = 'probe'"
+            "select spec->>'bundle' from scheduler.jobs where spec->>'app_name' = $1", PROBE
         )
 
     async def close(self) -> None:
@@ -91,7 +91,7 @@ class Clients:
                 "time_limit_seconds": job.time_limit,
             }
         )
-        headers = {"Idempotency-Key": f"{job.script.key} key", "Content-Type": "application/json"}
+        headers = {"Idempotency-Key": f"{job.script.key} key", **_JSON}
         answer = await self._insist("POST", "/api/v1/jobs", body, headers)
         found = answer.get("job", answer)
         self._history.note("accepted", job=job.name, id=found["id"])

@@ -101,8 +101,10 @@ class Faults:
     async def _shim(self, fault: Fault) -> list[str]:
         agent = fault.target.removeprefix("agent:")
         end = self._history.now + _VICTIM_SECONDS
-        while not (found := _shims(self._system.data_of(agent))) and self._history.now < end:
+        found = _shims(self._system.data_of(agent))
+        while not found and self._history.now < end:
             await asyncio.sleep(_LOOK_SECONDS)
+            found = _shims(self._system.data_of(agent))
         if not found:
             return ["nobody"]
         folder, pid = found[int(fault.pick * len(found))]

@@ -63,6 +63,8 @@ _OTHERS: dict[tuple[Kind, str], float] = {
     (Kind.FULL, "postgres"): 0.7,
 }
 
+_ALL = _KILLS | _OTHERS
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -77,13 +79,9 @@ PROFILES = {
             weights={key: 4 * weight for key, weight in _KILLS.items()}
             | {key: weight for key, weight in _OTHERS.items() if key[0] is not Kind.WIPE},
         ),
-        Profile(
-            "small", jobs=40, faults=15, seconds=30.0, rest=60.0, largest=300_000, weights=_KILLS | _OTHERS
-        ),
-        Profile("middle", jobs=240, faults=120, seconds=230.0, largest=3_000_000, weights=_KILLS | _OTHERS),
-        Profile(
-            "full", jobs=2_100, faults=1_050, seconds=1_900.0, largest=3_000_000, weights=_KILLS | _OTHERS
-        ),
+        Profile("small", jobs=40, faults=15, seconds=30.0, rest=60.0, largest=300_000, weights=_ALL),
+        Profile("middle", jobs=240, faults=120, seconds=230.0, largest=3_000_000, weights=_ALL),
+        Profile("full", jobs=2_100, faults=1_050, seconds=1_900.0, largest=3_000_000, weights=_ALL),
     )
 }
 """By name. `full` is what `make chaos` runs."""

@@ -53,21 +53,11 @@ class Schedule:
             target = f"agent:{self._dice.choice(list(AGENTS))}" if sort == "agent" else sort
             fault = self._of(kind, target, at)
             end = at + _lasts(fault)
-            if not any(self._disturbs(fault, at, end, *drawn) for drawn in self._drawn):
+            meeting = [other for begins, ends, other in self._drawn if begins < end and at < ends]
+            if not any(_disturbs(fault, other) for other in meeting):
                 self._drawn.append((at, end, fault))
                 return True
         return False
-
-    def _disturbs(
-        self, fault: Fault, at: float, end: float, begins: float, ends: float, other: Fault
-    ) -> bool:
-        if end <= begins or ends <= at:
-            return False
-        if fault.target == other.target and clash(fault.kind, other.kind):
-            return True
-        # While a host is dead the leases of its jobs run out, which is to be seen: nothing may excuse it.
-        kinds = {fault.kind: other.target, other.kind: fault.target}
-        return kinds.get(Kind.HOST) in LEASES_STAND_ON
 
     def _of(self, kind: Kind, target: str, at: float) -> Fault:
         dice, lease = self._dice, self._times.lease
@@ -117,6 +107,14 @@ class Schedule:
                 )
             case Kind.FULL:
                 return Fault(at=at, kind=kind, target=target, seconds=dice.uniform(0.5, 3.0))
+
+
+def _disturbs(fault: Fault, other: Fault) -> bool:
+    if fault.target == other.target and clash(fault.kind, other.kind):
+        return True
+    # While a host is dead the leases of its jobs run out, which is to be seen: nothing may excuse it.
+    targets = {fault.kind: other.target, other.kind: fault.target}
+    return targets.get(Kind.HOST) in LEASES_STAND_ON
 
 
 def _lasts(fault: Fault) -> float:

@@ -22,7 +22,7 @@ witness = os.open(
 )
 
 
-def testify(word: str, detail: str = "-") -> None:
+def say(word: str, detail: str = "-") -> None:
     """One line, in one write: `word attempt pid boottime detail`."""
     line = f"{word} {attempt} {os.getpid()} {time.clock_gettime(CLOCK):.6f} {detail}\n"
     os.write(witness, line.encode())
@@ -31,7 +31,7 @@ def testify(word: str, detail: str = "-") -> None:
 def beat(word: str) -> None:
     while True:
         time.sleep(BEAT_SECONDS)
-        testify(word)
+        say(word)
 
 
 def have_children() -> None:
@@ -43,11 +43,11 @@ def have_children() -> None:
             os.setsid()
             if os.fork() != 0:
                 os._exit(0)
-        testify("child")
+        say("child")
         started = time.monotonic()
         while time.monotonic() - started < LONGEST_SECONDS:
             time.sleep(BEAT_SECONDS)
-            testify("child")
+            say("child")
         os._exit(0)
 
 
@@ -58,7 +58,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def leave(status: int) -> None:
-    testify("exit", str(status))
+    say("exit", str(status))
     os._exit(status)
 
 
@@ -66,7 +66,7 @@ def leave(status: int) -> None:
 for asked in (signal.SIGINT, signal.SIGTERM):
     signal.signal(asked, signal.SIG_IGN if told["stubborn"] else lambda *_: leave(130))
 
-testify("start", os.environ["CUDA_VISIBLE_DEVICES"] or "-")
+say("start", os.environ["CUDA_VISIBLE_DEVICES"] or "-")
 if told["children"]:
     have_children()
 threading.Thread(target=beat, args=("beat",), daemon=True).start()
@@ -88,6 +88,6 @@ for piece in range(told["pieces"]):
 if told["signal"]:
     if told["signal"] != signal.SIGKILL:
         signal.signal(told["signal"], signal.SIG_DFL)
-    testify("signal", str(told["signal"]))
+    say("signal", str(told["signal"]))
     os.kill(os.getpid(), told["signal"])
 leave(told["exit_code"])
