@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -42,11 +43,12 @@ class Campaign:
         self.history = History(folder / "history.jsonl")
         self.faults = Faults(system, self.history)
         self.pulse = Pulse(system, self.history, self.faults)
-        self._clients = Clients(system, self.history, witness=witness)
+        self.clients = Clients(system, self.history, witness=witness)
 
-    async def run(self) -> None:
-        """All of it. Afterwards the system is at rest, or the history says what is not."""
-        await self._clients.open()
+    async def run(self, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """All of it, and `beside` meanwhile. Afterwards the system is at rest, or the history says what is
+        not."""
+        await self.clients.open()
         self.history.began = boottime()
         self.history.note(
             "began", boottime=self.history.began, seed=self.plan.seed, profile=self.plan.profile
@@ -55,21 +57,23 @@ class Campaign:
             asyncio.create_task(self.pulse.run(), name="pulse"),
             asyncio.create_task(self.faults.supervise(), name="supervisor"),
         ]
+        if beside is not None:
+            watching.append(asyncio.create_task(beside(), name="beside"))
         working: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for fault in self.plan.faults:
                     group.create_task(self._at(fault.at, partial(self.faults.strike, fault)))
                 working += [
-                    *(self._user(job.at, partial(self._clients.run, job)) for job in self.plan.jobs),
-                    *(self._user(one.at, partial(self._clients.upload, one)) for one in self.plan.uploads),
+                    *(self._user(job.at, partial(self.clients.run, job)) for job in self.plan.jobs),
+                    *(self._user(one.at, partial(self.clients.upload, one)) for one in self.plan.uploads),
                 ]
             self.history.note("faults over")
             await self._rest(working)
         finally:
             for task in (*working, *watching):
                 task.cancel()
-            await self._clients.close()
+            await self.clients.close()
             ended = await asyncio.gather(*working, *watching, return_exceptions=True)
         for failure in ended:
             if isinstance(failure, Exception) and not isinstance(failure, Refused):

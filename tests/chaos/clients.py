@@ -47,9 +47,11 @@ class Clients:
 
     async def open(self) -> None:
         """Send the script once, by the real command, so that the others need only name it."""
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=_PATIENCE)
+        if self._bundle:
+            return
         self._source.mkdir(exist_ok=True)
         shutil.copy(SCRIPT, self._source)
-        self._session = aiohttp.ClientSession(headers=self._headers, timeout=_PATIENCE)
         probe = self._system.cluster.spawn(["python", "-a", PROBE, "witness.py", "{}"], cwd=self._source)
         await asyncio.to_thread(probe.finish)  # it fails, as it has nothing to do; its bundle is there then
         self._bundle = await self._scalar(

@@ -101,10 +101,10 @@ class Faults:
     async def _shim(self, fault: Fault) -> list[str]:
         agent = fault.target.removeprefix("agent:")
         end = self._history.now + _VICTIM_SECONDS
-        found = _shims(self._system.data_of(agent))
+        found = shims_of(self._system.data_of(agent))
         while not found and self._history.now < end:
             await asyncio.sleep(_LOOK_SECONDS)
-            found = _shims(self._system.data_of(agent))
+            found = shims_of(self._system.data_of(agent))
         if not found:
             return ["nobody"]
         folder, pid = found[int(fault.pick * len(found))]
@@ -122,7 +122,7 @@ class Faults:
         self._away.add(fault.target)
         self._system.server(fault.target).kill()
         dead = []
-        for folder, pid in _shims(data):
+        for folder, pid in shims_of(data):
             signal_all([pid], signal.SIGKILL)
             dead.append(folder.name)
         await asyncio.to_thread(jobs.kill_leftovers, data)
@@ -171,7 +171,7 @@ class Faults:
                         self._struck(target, -1)
 
 
-def _shims(data: Path) -> list[tuple[Path, int]]:
+def shims_of(data: Path) -> list[tuple[Path, int]]:
     """The attempts of an agent that a shim holds, each with the shim's process."""
     found = []
     for folder in sorted((data / "attempts").glob("*")):

@@ -1,6 +1,6 @@
 """How large a campaign is, and what it is made of. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.chaos.plan import Kind, Times
 
@@ -85,3 +85,25 @@ PROFILES = {
     )
 }
 """By name. `full` is what `make chaos` runs."""
+
+# No process of ours is killed: how it grows as it grows older is what is to be seen.
+_GENTLE = {
+    (kind, target): weight
+    for (kind, target), weight in _ALL.items()
+    if kind in (Kind.SHIM_KILL, Kind.SHIM_STOP, Kind.CUT, Kind.SLOW, Kind.HOLE)
+}
+
+
+def soak(hours: float) -> Profile:
+    """Many jobs for so long, and faults that leave the services alone."""
+    seconds = hours * 3600.0
+    template = PROFILES["full"]
+    return replace(
+        template,
+        name="soak",
+        jobs=max(10, int(seconds * 0.7)),
+        faults=max(5, int(seconds / 15)),
+        seconds=seconds,
+        largest=1_000_000,
+        weights=_GENTLE,
+    )

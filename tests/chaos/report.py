@@ -134,8 +134,8 @@ def text_of(report: Report) -> str:
         f" {report.jobs} jobs in {report.seconds / 60:.1f} minutes, {verdict}** of {len(INVARIANTS)}"
         " invariants.",
         f"{report.accepted} jobs were accepted and had {report.attempts} attempts; {report.processes}"
-        f" processes testified; {report.output_bytes / 1e6:.1f} MB of output and {report.uploads} uploads were"
-        " compared bit by bit.",
+        f" processes testified; {report.output_bytes / 1e6:.1f} MB of output and {report.uploads} uploads"
+        " were compared bit by bit.",
         "",
         "| fault | times |",
         "|---|---:|",

@@ -1,0 +1,19 @@
+"""The shims of the test build: `mutated.py` lets its agents start these. Standard library only."""
+
+import os
+
+from chisel_agent import shim_factory
+from chisel_agent.shim import Shim
+
+
+def main(switch: str, arguments: list[str]) -> int:
+    """The factory of shims; each spares what its job leaves behind while the file `switch` is there."""
+    sound = Shim.end_leftovers
+
+    def end_leftovers(shim: Shim) -> None:
+        if not os.path.exists(switch):
+            sound(shim)
+
+    vars_of_shim: object = Shim
+    vars_of_shim.end_leftovers = end_leftovers
+    return shim_factory.main(arguments)
