@@ -10,7 +10,7 @@ DEMO := env -u CHISEL_BACKEND_URL -u CHISEL_API_KEY CHISEL_LOCAL_DIR=$(CURDIR)/.
 # Without bytecode every command pays its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test install fmt check e2e bench clean
+.PHONY: demo test install fmt check e2e bench chaos clean
 
 demo: .venv/local.stamp  # the main job: train a network on four simulated GPUs, on services of this machine
 	@trap '$(DEMO) down' EXIT; trap 'exit 130' INT TERM; \
@@ -27,6 +27,9 @@ e2e: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m tests.bench
+
+chaos: .venv/dev.stamp  # about 40 minutes: a thousand faults over two thousand jobs, reported in docs/reliability.md
+	$(BIN)/python -m tests.chaos --profile full --publish
 
 fmt: .venv/dev.stamp
 	$(BIN)/ruff check -q --fix && $(BIN)/ruff format

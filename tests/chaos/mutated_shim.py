@@ -14,6 +14,5 @@ def main(switch: str, arguments: list[str]) -> int:
         if not os.path.exists(switch):
             sound(shim)
 
-    vars_of_shim: object = Shim
-    vars_of_shim.end_leftovers = end_leftovers
+    Shim.end_leftovers = end_leftovers  # type: ignore[method-assign, assignment]
     return shim_factory.main(arguments)

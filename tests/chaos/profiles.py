@@ -87,7 +87,7 @@ PROFILES = {
 """By name. `full` is what `make chaos` runs."""
 
 # No process of ours is killed: how it grows as it grows older is what is to be seen.
-_GENTLE = {
+_GENTLE: dict[tuple[Kind, str], float] = {
     (kind, target): weight
     for (kind, target), weight in _ALL.items()
     if kind in (Kind.SHIM_KILL, Kind.SHIM_STOP, Kind.CUT, Kind.SLOW, Kind.HOLE)

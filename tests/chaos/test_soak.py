@@ -17,7 +17,7 @@ def test_a_slope_is_told_by_what_comes_after_the_warm_up() -> None:
 
 def test_only_agents_have_control_groups() -> None:
     samples = [
-        Held(name, at=at, pss_bytes=1, descriptors=1, cgroups=int(at))
+        Held(name, at=at, pss_bytes=1, descriptors=1, cgroups=int(at / 3600))
         for name in ("agent:a", "nats")
         for at in (0.0, 3600.0)
     ]
