@@ -16,9 +16,11 @@ from tests.chaos.faults import Faults
 from tests.chaos.history import History, boottime
 from tests.chaos.plan import Plan
 from tests.chaos.pulse import Pulse, Recovery, recoveries
-from tests.chaos.system import System
+from tests.chaos.system import AWAY, System
 
 _REST_EVERY_SECONDS = 0.5
+_LAST_WORDS_SECONDS = 5.0
+"""What users have to note how it ended, once nothing more is to come."""
 
 NOT_AT_REST = """
 select
@@ -71,6 +73,9 @@ class Campaign:
             self.history.note("faults over")
             await self._rest(working)
         finally:
+            await self.clients.end_commands()
+            if working:
+                await asyncio.wait(working, timeout=_LAST_WORDS_SECONDS)
             for task in (*working, *watching):
                 task.cancel()
             await self.clients.close()
@@ -118,7 +123,7 @@ class Campaign:
                 row = await connection.fetchrow(NOT_AT_REST, timeout=3)
             finally:
                 connection.terminate()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except AWAY:
             return {"database": 1}
         left = {name: int(count) for name, count in row.items() if count}
         for agent in self._system.agents:

@@ -15,7 +15,7 @@ import msgspec
 from tests.chaos.collect import PROBE
 from tests.chaos.history import History
 from tests.chaos.plan import Client, Job, Upload
-from tests.chaos.system import System, gpu_of
+from tests.chaos.system import AWAY, System, gpu_of
 from tests.support.commands import Command, Finished
 
 SCRIPT = Path(__file__).with_name("job") / "witness.py"
@@ -24,7 +24,7 @@ _PAUSE_SECONDS = 0.3
 _AT_ONCE = 4
 """Commands that run at the same time: each is an interpreter."""
 _AGAIN = (408, 429, 500, 502, 503, 504, 507)
-_COMMAND_SECONDS = 170.0
+_LONGER_THAN_ANY_SECONDS = 1e6
 _REPEATS = 3
 _JSON = {"Content-Type": "application/json"}
 
@@ -42,11 +42,13 @@ class Clients:
         self._commands = asyncio.Semaphore(_AT_ONCE)
         self._headers = {"Authorization": f"Bearer {system.cluster.key}"}
         self._running: list[Command] = []
+        self._closing = False
         self._bundle = ""
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Send the script once, by the real command, so that the others need only name it."""
+        self._closing = False
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=_PATIENCE)
         if self._bundle:
             return
@@ -58,10 +60,13 @@ class Clients:
             "select spec->>'bundle' from scheduler.jobs where spec->>'app_name' = $1", PROBE
         )
 
-    async def close(self) -> None:
-        """Leave. Commands that still follow something are ended."""
+    async def end_commands(self) -> None:
+        """End the commands that still follow something, when there is nothing to follow."""
+        self._closing = True
         for command in self._running:
             await asyncio.to_thread(command.kill)
+
+    async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
@@ -153,10 +158,9 @@ class Clients:
         return command
 
     def _finish(self, command: Command) -> Finished | None:
-        try:
-            return command.finish(timeout=_COMMAND_SECONDS)
-        except AssertionError:
-            return None
+        """How it ended; None when we ended it, because everything else had come to rest."""
+        done = command.finish(timeout=_LONGER_THAN_ANY_SECONDS)
+        return None if self._closing else done
 
     # Uploads
 
@@ -218,7 +222,7 @@ class Clients:
                     return await connection.fetchval(sentence, *arguments, timeout=3)
                 finally:
                     connection.terminate()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except AWAY:
                 if time.monotonic() > end:
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS)

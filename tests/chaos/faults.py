@@ -11,6 +11,7 @@ from chisel_agent.launch import is_running
 from tests.chaos.history import History
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.profiles import LEASES_STAND_ON
+from tests.chaos.schedule import disturbs
 from tests.chaos.system import System, signal_all
 
 _SHIM = b"chisel_agent.shim_factory"
@@ -30,6 +31,7 @@ class Faults:
         self.calm_since = history.now
         """Since when nothing that leases stand on is being struck."""
         self._under_way = 0
+        self._lasting: list[Fault] = []
 
     async def strike(self, fault: Fault) -> None:
         """Begin the fault, and return when its cause has ended."""
@@ -37,12 +39,17 @@ class Faults:
         if fault.kind is Kind.FULL and fault.target not in self._system.disks:
             self._history.note("left out", **facts, why="no small disks could be mounted")
             return
+        # On a busy machine a fault lasts longer than was planned.
+        while any(disturbs(fault, other) for other in self._lasting):  # noqa: ASYNC110 - a few times a minute
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._lasting.append(fault)
         self._struck(fault.target, 1)
         began = self._history.note("fault", **facts, seconds=round(fault.seconds, 3))
         try:
             hit = await self._do(fault)
         finally:
             self._struck(fault.target, -1)
+            self._lasting.remove(fault)
         self._history.note("healed", **facts, began=began["at"], hit=hit)
 
     def _struck(self, target: str, more: int) -> None:

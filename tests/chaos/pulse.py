@@ -9,7 +9,7 @@ import asyncpg
 
 from tests.chaos.faults import Faults
 from tests.chaos.history import History
-from tests.chaos.system import System
+from tests.chaos.system import AWAY, System
 
 _EVERY_SECONDS = 0.1
 _AGENTS_EVERY = 3
@@ -80,7 +80,7 @@ class Pulse:
                     rows = await connection.fetch(OVERDUE, timeout=2)
                 finally:
                     connection.terminate()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except AWAY:
                 self._faults.calm_since = self._history.now
                 continue
             for row in rows:

@@ -54,7 +54,7 @@ class Schedule:
             fault = self._of(kind, target, at)
             end = at + _lasts(fault)
             meeting = [other for begins, ends, other in self._drawn if begins < end and at < ends]
-            if not any(_disturbs(fault, other) for other in meeting):
+            if not any(disturbs(fault, other) for other in meeting):
                 self._drawn.append((at, end, fault))
                 return True
         return False
@@ -109,7 +109,8 @@ class Schedule:
                 return Fault(at=at, kind=kind, target=target, seconds=dice.uniform(0.5, 3.0))
 
 
-def _disturbs(fault: Fault, other: Fault) -> bool:
+def disturbs(fault: Fault, other: Fault) -> bool:
+    """Whether one must not begin while the other lasts."""
     if fault.target == other.target and clash(fault.kind, other.kind):
         return True
     # While a host is dead the leases of its jobs run out, which is to be seen: nothing may excuse it.

@@ -25,6 +25,16 @@ _MEBIBYTES = {"storage": 2048, "nats": 1024, "postgres": 1024}
 _AGENT_MEBIBYTES = 512
 
 
+AWAY = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+)
+"""What asking a Postgres raises that was killed, or stopped, a moment ago."""
+
+
 class System:
     """Everything that faults are done to."""
 
