@@ -45,7 +45,7 @@ class Campaign:
         self.history = History(folder / "history.jsonl")
         self.faults = Faults(system, self.history)
         self.pulse = Pulse(system, self.history, self.faults)
-        self.clients = Clients(system, self.history, witness=witness)
+        self.clients = Clients(system, self.history, witness=witness, canary=plan.canary)
 
     async def run(self, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """All of it, and `beside` meanwhile. Afterwards the system is at rest, or the history says what is

@@ -14,7 +14,7 @@ import msgspec
 
 from tests.chaos.collect import PROBE
 from tests.chaos.history import History
-from tests.chaos.plan import Client, Job, Upload
+from tests.chaos.plan import CANARY, Client, Job, Upload
 from tests.chaos.system import AWAY, System, gpu_of
 from tests.support.commands import Command, Finished
 
@@ -36,8 +36,9 @@ class Refused(Exception):
 class Clients:
     """All users. What they were told is in the history: `accepted`, `followed`, `stored`."""
 
-    def __init__(self, system: System, history: History, *, witness: Path) -> None:
+    def __init__(self, system: System, history: History, *, witness: Path, canary: str) -> None:
         self._system, self._history, self._witness = system, history, witness
+        self._canary = canary
         self._source = system.folder / "source"
         self._commands = asyncio.Semaphore(_AT_ONCE)
         self._headers = {"Authorization": f"Bearer {system.cluster.key}"}
@@ -52,6 +53,7 @@ class Clients:
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=_PATIENCE)
         if self._bundle:
             return
+        await self._insist("PUT", f"/api/v1/secrets/{CANARY}", self._canary.encode(), {})
         self._source.mkdir(exist_ok=True)
         shutil.copy(SCRIPT, self._source)
         probe = self._system.cluster.spawn(["python", "-a", PROBE, "witness.py", "{}"], cwd=self._source)
@@ -96,6 +98,7 @@ class Clients:
                 "env": {"CHAOS_WITNESS": str(self._witness)},
                 "retries": job.retries,
                 "time_limit_seconds": job.time_limit,
+                "secrets": {CANARY: CANARY} if job.script.secret else {},
             }
         )
         headers = {"Idempotency-Key": f"{job.script.key} key", **_JSON}
@@ -122,6 +125,8 @@ class Clients:
             arguments += ["--retries", str(job.retries)]
         if job.time_limit is not None:
             arguments += ["--time-limit", f"{job.time_limit:.3f}"]
+        if job.script.secret:
+            arguments += ["--secret", CANARY]
         arguments += ["witness.py", msgspec.json.encode(job.script).decode()]
         command = self._spawn(arguments)
         if job.client is Client.REATTACHED:

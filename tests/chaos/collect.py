@@ -86,6 +86,7 @@ class _Collection:
                 for entry in self._of("fault")
             ),
             complaints=tuple(self._complaints()),
+            leaked=tuple(holding(self._system, self._plan.canary.encode())),
         )
 
     def _of(self, what: str) -> list[dict[str, Any]]:
@@ -186,6 +187,28 @@ class _Collection:
         for log in sorted(self._system.glob("agent-*/shims.log")):
             for line in log.read_text(errors="replace").splitlines():
                 yield f"{log.parent.name}'s shims: {line[:300]}"
+
+
+def holding(folder: Path, word: bytes) -> Iterable[str]:
+    """The files below `folder` that hold `word`: logs, books, spools, whatever a service has written."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            path = Path(above, name)
+            try:
+                if path.is_file() and not path.is_symlink() and _has(path, word):
+                    yield str(path.relative_to(folder))
+            except OSError:
+                continue  # it is gone by now
+
+
+def _has(path: Path, word: bytes) -> bool:
+    with path.open("rb") as file:
+        before = b""
+        while data := file.read(_STEP_BYTES):
+            if word in before + data:
+                return True
+            before = data[-len(word) :]
+    return False
 
 
 def _sha256(path: Path, size: int | None = None) -> str:

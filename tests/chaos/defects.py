@@ -190,7 +190,7 @@ async def _host_dead(stage: Stage, job: Job) -> None:
     agent_id = (await stage.state_of(job))["agent_id"]
 
     async def over() -> bool:
-        late = [seen for seen in stage.campaign.history.of("overdue") if seen["overdue"] > 4.2]
+        late = [seen for seen in stage.campaign.history.of("overdue") if seen["overdue"] > 6.0]
         return bool(late) or not (await stage.sql(open_attempt, agent_id))["open"]
 
     await until(over, seconds=30)
@@ -225,6 +225,7 @@ SCENARIOS: dict[str, tuple[Script, Scenario]] = {
     "leases for ever": (_script(seconds=2.0, pieces=10), _host_dead),
     "word lost": (_script(), _run),
     "relay asleep": (_script(), _run),
+    "secret logged": (_script(secret=True), _run),
 }
 RETRIED = ("no self-kill", "leases for ever")
 """Scenarios whose job may run again."""

@@ -140,6 +140,7 @@ def _jobs(dice: Dice, seed: int, profile: Profile) -> tuple[Job, ...]:
             key=f"{seed} {number}",
             stdout=dice.choice((0, 1, 100, 5_000, 70_000)),
             stderr=dice.choice((0, 0, 1, 3_000)),
+            secret=dice.random() < 0.3,
         )
         job = shape(dice, script, profile)
         if job.cancel_after is not None and client is Client.REATTACHED:

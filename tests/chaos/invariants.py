@@ -12,10 +12,11 @@ from tests.chaos.ledger import overcommitted, shared_gpus
 CLOCK_SECONDS = 0.05
 """How far two readings of the same clock may seem apart: the wall clock of the books is slewed, and read
 a moment before or after."""
-NOTICED_SECONDS = 3.0
+NOTICED_SECONDS = 5.0
 """An expired lease is acted on in the next round of the reaper, which a busy machine delays."""
-HEALTHY_SECONDS = 5.0
-"""A scheduler that was just restarted is back within this."""
+HEALTHY_SECONDS = 2.0
+"""After everything answers again the scheduler counts a whole lease before it ends any: its count begins
+within this."""
 _BY_ITSELF = (Reason.EXIT, Reason.SIGNAL)
 _ENDS = {event.value for event in (
     JobEvent.SUCCEED, JobEvent.FAIL, JobEvent.CANCEL, JobEvent.TIME_OUT, JobEvent.LOSE,

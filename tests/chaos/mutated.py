@@ -52,6 +52,7 @@ class Build:
     def chisel_agent(self) -> None:
         self._no_self_kill()
         self._leftovers_spared()
+        self._secret_logged()
 
     # The scheduler
 
@@ -225,6 +226,20 @@ class Build:
             f"from tests.chaos.mutated_shim import main; sys.exit(main({switch!r}, sys.argv[1:]))"
         )
 
+    def _secret_logged(self) -> None:
+        """The value of a secret is written into a log."""
+        from chisel_agent.job_secrets import JobSecrets
+
+        sound = JobSecrets.of
+
+        async def of(secrets: Any, assignment: Any) -> Any:
+            found = await sound(secrets, assignment)
+            if self.on("secret logged"):
+                sys.stderr.write(f"{found}\n")
+            return found
+
+        replace(JobSecrets, "of", of)
+
 
 DEFECTS = {
     "accepted and forgotten": "I1",
@@ -238,6 +253,7 @@ DEFECTS = {
     "leases for ever": "I7",
     "word lost": "I8",
     "relay asleep": "I8",
+    "secret logged": "I9",
 }
 """Every defect, and the invariant that it breaks."""
 

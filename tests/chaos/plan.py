@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import msgspec
 
+CANARY = "CANARY"
+
 
 class Client(StrEnum):
     """How a job is submitted, and who reads its output."""
@@ -40,6 +42,8 @@ class Script(msgspec.Struct, frozen=True):
     """It leaves processes behind that ignore INT and TERM, one of them in a session of its own."""
     stubborn: bool = False
     """It ignores INT and TERM itself."""
+    secret: bool = False
+    """It is to find the secret `CANARY`, and exits with 99 when it does not."""
     outputs: int = 0
     """Bytes of the file it leaves in `./outputs`; 0 for none."""
 
@@ -148,3 +152,8 @@ class Plan(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
     rest: float = 120.0
     """How long after the last fault everything may take to come to rest."""
+
+    @property
+    def canary(self) -> str:
+        """The value of a secret that jobs are given and nobody may write down."""
+        return "canary-" + hashlib.sha256(f"{self.seed} canary".encode()).hexdigest()

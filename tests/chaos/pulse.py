@@ -67,6 +67,8 @@ class Pulse:
                     pass
                 sample.ended = self._history.now
                 self.samples.append(sample)
+                if not sample.ready:
+                    self._faults.calm_since = self._history.now
                 await asyncio.sleep(_EVERY_SECONDS)
 
     async def _leases(self) -> None:

@@ -77,7 +77,7 @@ class Schedule:
                 )
             case Kind.HOST:
                 waits = lease + self._times.grace + self._times.reap
-                return Fault(at=at, kind=kind, target=target, seconds=waits + dice.uniform(4.0, 6.0))
+                return Fault(at=at, kind=kind, target=target, seconds=waits + dice.uniform(8.0, 10.0))
             case Kind.HOLE if agent:
                 long = dice.random() < 0.5
                 return Fault(

@@ -67,6 +67,8 @@ for asked in (signal.SIGINT, signal.SIGTERM):
     signal.signal(asked, signal.SIG_IGN if told["stubborn"] else lambda *_: leave(130))
 
 say("start", os.environ["CUDA_VISIBLE_DEVICES"] or "-")
+if told["secret"] and not os.environ.get("CANARY", "").startswith("canary-"):
+    leave(99)
 if told["children"]:
     have_children()
 threading.Thread(target=beat, args=("beat",), daemon=True).start()
