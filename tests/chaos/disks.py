@@ -5,6 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.support.full_disk import unmount
+
 _CLONE_NEWNS = 0x00020000
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
@@ -50,7 +52,7 @@ class Disk:
             raise OSError(problem)
 
     def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
+        unmount(self.folder)
 
     def _resize(self, kib: int) -> str:
         return _mount("-o", f"remount,size={kib}k", str(self.folder))

@@ -2,17 +2,18 @@
 
 import os
 
-from chisel_agent import shim_factory
-from chisel_agent.shim import Shim
+from chisel_agent import shim, shim_factory
 
 
 def main(switch: str, arguments: list[str]) -> int:
     """The factory of shims; each spares what its job leaves behind while the file `switch` is there."""
-    sound = Shim.end_leftovers
+    # Who ends leftovers: the shim itself, or a part of it.
+    owner, name = (shim.Leftovers, "end") if hasattr(shim, "Leftovers") else (shim.Shim, "end_leftovers")
+    sound = getattr(owner, name)
 
-    def end_leftovers(shim: Shim) -> None:
+    def end(this: object) -> None:
         if not os.path.exists(switch):
-            sound(shim)
+            sound(this)
 
-    Shim.end_leftovers = end_leftovers  # type: ignore[method-assign, assignment]
+    setattr(owner, name, end)
     return shim_factory.main(arguments)

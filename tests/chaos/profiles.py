@@ -72,7 +72,7 @@ PROFILES = {
             "smoke",
             jobs=60,
             faults=40,
-            seconds=38.0,
+            seconds=44.0,
             largest=300_000,
             rest=60.0,
             # More kills and no wiped store: filling it again takes its time.

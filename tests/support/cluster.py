@@ -93,10 +93,6 @@ class Cluster:
         self._down.add(name)
         self._servers[name].kill()
 
-    def server(self, name: str) -> ServerLike:
-        """The process of this name, for what `kill`, `stop` and `start` do not do."""
-        return self._servers[name]
-
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """Ask one to end; its exit status."""
         self._down.add(name)
