@@ -52,7 +52,12 @@ class _Collection:
         self._system = Path(self._places.system)
         self._plan = msgspec.json.decode((folder / "plan.json").read_bytes(), type=Plan)
         text = (folder / "history.jsonl").read_text()
-        self._history: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+        self._history: dict[str, list[dict[str, Any]]] = {}
+        self._told: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for line in text.splitlines():
+            entry = json.loads(line)
+            self._history.setdefault(entry["what"], []).append(entry)
+            self._told.setdefault((entry["what"], entry.get("job", "")), []).append(entry)
         self._shift = time.time() - boottime()
 
     async def facts(self) -> Facts:
@@ -90,7 +95,10 @@ class _Collection:
         )
 
     def _of(self, what: str) -> list[dict[str, Any]]:
-        return [entry for entry in self._history if entry["what"] == what]
+        return self._history.get(what, [])
+
+    def _told_about(self, job: Job, what: str) -> list[dict[str, Any]]:
+        return self._told.get((what, job.name), [])
 
     def _wiped_at(self) -> float:
         """Since when the event stream has lost nothing, by the clock of the books."""
@@ -106,7 +114,7 @@ class _Collection:
         said: Mapping[str, int],
         wiped: float,
     ) -> JobFacts:
-        accepted = tuple(entry["id"] for entry in self._of("accepted") if entry["job"] == job.name)
+        accepted = tuple(entry["id"] for entry in self._told_about(job, "accepted"))
         witnessed = self._lives(job)
         if row is None:
             return JobFacts(plan=job, accepted=accepted, lives=witnessed)
@@ -130,8 +138,7 @@ class _Collection:
             lives=witnessed,
             followed=tuple(
                 Followed(status=entry["status"], size=entry["size"], sha256=entry["sha256"])
-                for entry in self._of("followed")
-                if entry["job"] == job.name
+                for entry in self._told_about(job, "followed")
             ),
             files=rows.files.get(row["id"], ()),
         )
