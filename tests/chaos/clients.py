@@ -21,6 +21,8 @@ from tests.support.commands import Command, Finished
 SCRIPT = Path(__file__).with_name("job") / "witness.py"
 _PATIENCE = aiohttp.ClientTimeout(total=15)
 _PAUSE_SECONDS = 0.3
+_EARLY_SECONDS = 0.5
+"""A command that is killed so early is killed whether or not it has submitted its job."""
 _AT_ONCE = 4
 """Commands that run at the same time: each is an interpreter."""
 _AGAIN = (408, 429, 500, 502, 503, 504, 507)
@@ -130,6 +132,8 @@ class Clients:
         arguments += ["witness.py", msgspec.json.encode(job.script).decode()]
         command = self._spawn(arguments)
         if job.client is Client.REATTACHED:
+            if job.killed_after > _EARLY_SECONDS:
+                await self._submitted(job, command)
             await asyncio.sleep(job.killed_after)
             await asyncio.to_thread(command.kill)
             self._history.note("command killed", job=job.name)
@@ -155,6 +159,11 @@ class Clients:
             sha256=hashlib.sha256(done.stdout).hexdigest() if done else "",
             said=done.stderr[-300:].decode(errors="replace") if done else "it did not end",
         )
+
+    async def _submitted(self, job: Job, command: Command) -> None:
+        """Return when the job is in the books, or the command has given up."""
+        while command.running() and await self._id_of(job) is None:
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _spawn(self, arguments: list[str]) -> Command:
         env = {"CHISEL_BACKEND_URL": self._system.url, "COLUMNS": "200"}

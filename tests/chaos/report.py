@@ -1,5 +1,6 @@
 """What a campaign has to say, for people and for the documentation."""
 
+import os
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -50,6 +51,10 @@ class Report(msgspec.Struct, frozen=True):
     recovery: tuple[Times, ...]
     violations: dict[str, int]
     why_no_disks: str = ""
+    cores: int = 0
+    load: float = 0.0
+    """Of the machine at the end, over a quarter of an hour: with much more than its cores it was busy with
+    other things too, and recovering took longer for that."""
 
     @property
     def faults(self) -> int:
@@ -96,6 +101,8 @@ def report_of(
         recovery=tuple(_times(list(recoveries))),
         violations=dict(sorted(Counter(violation.invariant for violation in violations).items())),
         why_no_disks=why_no_disks,
+        cores=os.cpu_count() or 0,
+        load=round(os.getloadavg()[2], 1),
     )
 
 
@@ -136,6 +143,7 @@ def text_of(report: Report) -> str:
         f"{report.accepted} jobs were accepted and had {report.attempts} attempts; {report.processes}"
         f" processes testified; {report.output_bytes / 1e6:.1f} MB of output and {report.uploads} uploads"
         " were compared bit by bit.",
+        f"The machine had {report.cores} cores and a load of {report.load:.1f}.",
         "",
         "| fault | times |",
         "|---|---:|",

@@ -49,6 +49,9 @@ class Command:
     def pid(self) -> int:
         return self._process.pid
 
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def wait_for_output(self, expected: bytes, *, timeout: float = 30.0) -> bytes:
         """Everything on stdout so far, once `expected` is part of it."""
         return self._wait_for(1, expected, timeout)
