@@ -162,7 +162,7 @@ class Clients:
 
     async def _submitted(self, job: Job, command: Command) -> None:
         """Return when the job is in the books, or the command has given up."""
-        while command.running() and await self._id_of(job) is None:
+        while command.running() and await self._id_of(job) is None:  # noqa: ASYNC110 - nobody says it
             await asyncio.sleep(_PAUSE_SECONDS)
 
     def _spawn(self, arguments: list[str]) -> Command:
