@@ -66,13 +66,16 @@ class Attempts:
 
     @property
     def withheld(self) -> tuple[int, str]:
-        """How many GPUs are given to nobody because of what an ended job left, and what that is."""
-        stuck = [attempt.entry for attempt in self._all.values() if attempt.entry.withheld]
+        """How many GPUs, besides those of `held`, are given to nobody because of what an ended job left; and
+        what that is, of held ones too."""
+        stuck = [attempt for attempt in self._all.values() if attempt.entry.withheld]
         told = [
-            f"GPU {', '.join(map(str, entry.gpus))} after job {entry.ref.job_id}: {entry.withheld}"
-            for entry in stuck
+            f"GPU {', '.join(map(str, attempt.entry.gpus))} after job {attempt.ref.job_id}:"
+            f" {attempt.entry.withheld}"
+            for attempt in stuck
         ]
-        return sum(len(entry.gpus) for entry in stuck), "; ".join(told)[:_TOLD_CHARACTERS]
+        count = sum(len(attempt.entry.gpus) for attempt in stuck if not attempt.held)
+        return count, "; ".join(told)[:_TOLD_CHARACTERS]
 
     def get(self, ref: AttemptRef) -> Attempt | None:
         return self._all.get(ref)

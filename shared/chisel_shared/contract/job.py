@@ -127,7 +127,8 @@ class EndReason(StrEnum):
     SIGNAL = "signal"
     """A signal that Chisel did not send ended the script; `signal` is its number."""
     OOM = "oom"
-    """The kernel killed the script for want of memory."""
+    """The kernel killed the script for want of memory, by its own count for this job. A child that was killed
+    so is a warning in `detail`; where nobody counts it is `signal:9` with a hint."""
     DEPS = "deps"
     """The requirements could not be installed; `detail` has the installer's last lines."""
     START = "start"
@@ -138,7 +139,8 @@ class EndReason(StrEnum):
     """The job printed more than it may. Agents of before could end a job for that; today they leave out
     what is too much, and the reason is there for what they have recorded."""
     DISK = "disk"
-    """The agent's disk was full."""
+    """The agent's disk was full: preparing failed, or output could not be kept. A script that fails itself on
+    a full disk ends with its own status and a hint."""
     USER = "user"
     """Somebody cancelled it."""
     DRAIN = "drain"
@@ -146,7 +148,7 @@ class EndReason(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     """The agent lost contact for longer than the lease of a job that may be run again."""
     AGENT_LOST = "agent_lost"
-    """The agent came back without the attempt, or was declared gone."""
+    """The agent came back without the attempt, or was declared gone, or the job's shim was killed."""
 
 
 class JobEnd(msgspec.Struct, frozen=True):
