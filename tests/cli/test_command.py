@@ -350,6 +350,22 @@ def test_on_a_terminal_our_lines_never_continue_the_scripts(gateway: Gateway, ch
         assert b"\x1b" not in terminal.shown
 
 
+def test_a_large_upload_has_a_bar_on_a_terminal_and_leaves_no_trace_of_it(
+    gateway: Gateway, chisel: Command
+) -> None:
+    (chisel.project / "weights").write_bytes(os.urandom(9 << 20))
+    gateway.script.pieces = [("stdout", b"hello\n")]
+    with on_terminal(chisel, "python", "hello.py", "-a", "x") as terminal:
+        terminal.wait_for("chisel: uploading ━".encode())
+        terminal.wait_for(b"/9.5 MB")
+        assert b"/100 bytes" not in terminal.shown
+        assert terminal.finish() == 0
+        assert b"hello\r\n" in terminal.shown
+        assert "━" not in terminal.shown.decode().rpartition("chisel: job")[2]
+    done = chisel("python", "hello.py")
+    assert "━" not in done.stderr
+
+
 def test_in_a_file_our_lines_wait_for_the_end_of_the_scripts(gateway: Gateway, chisel: Command) -> None:
     gateway.script.pieces = [("stderr", b"half a "), ("stderr", b"line\nand "), ("stderr", b"another")]
     gateway.script.cut_after = [7]

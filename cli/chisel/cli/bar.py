@@ -19,11 +19,12 @@ class Bar:
             title, BarColumn(), DownloadColumn(), TimeRemainingColumn(),
             console=_Terminal(stderr=True), transient=True,
         )  # fmt: skip
-        self._progress.start()
-        self._task = self._progress.add_task("")
 
     def update(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
+        if not self._progress.tasks:
+            self._progress.add_task("", completed=done, total=total)
+            self._progress.start()  # no sooner: its first picture would be of nothing
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total)
 
     def end(self) -> None:
         self._progress.stop()
