@@ -50,13 +50,18 @@ def stack_on(folder_name: str, size_bytes: int) -> Iterator[tuple[LocalStack, Sm
                 local.end()
 
 
-def counts(local: LocalStack, go: Path) -> subprocess.Popen[str]:
-    """A job that prints until there is `go`, and has begun to."""
+@contextmanager
+def counts(local: LocalStack, go: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command that watches a job which prints until there is `go`, and has begun to."""
     (local.home / "job.py").write_text(SCRIPT.format(go=str(go)))
     running = local.spawn("python", "job.py", "-a", "counter")
-    assert running.stdout is not None
-    assert running.stdout.readline() == "line 0\n"
-    return running
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "line 0\n"
+        yield running
+    finally:
+        running.kill()
+        running.wait()
 
 
 def is_whole(local: LocalStack, running: subprocess.Popen[str], go: Path) -> None:
@@ -76,9 +81,8 @@ def works(local: LocalStack) -> bool:
 
 
 def test_nats_is_restarted_once_its_disk_has_room_again(tmp_path: Path) -> None:
-    with stack_on("nats", 64 * MIB) as (local, disk):
-        go = tmp_path / "go"
-        running = counts(local, go)
+    go = tmp_path / "go"
+    with stack_on("nats", 64 * MIB) as (local, disk), counts(local, go) as running:
         nats = local.process("nats").pid
         others = {name: local.process(name).pid for name in (*SERVICES, "postgres")}
         disk.fill()
@@ -95,9 +99,8 @@ def test_nats_is_restarted_once_its_disk_has_room_again(tmp_path: Path) -> None:
 
 
 def test_postgres_comes_back_by_itself_and_is_not_started_over_and_over(tmp_path: Path) -> None:
-    with stack_on("postgres", 160 * MIB) as (local, disk):
-        go = tmp_path / "go"
-        running = counts(local, go)
+    go = tmp_path / "go"
+    with stack_on("postgres", 160 * MIB) as (local, disk), counts(local, go) as running:
         others = {name: local.process(name).pid for name in (*SERVICES, "nats")}
         disk.fill()
         asyncio.run(_use_up_log_files(servers.postgres_url(Path(local.state.sockets))))
