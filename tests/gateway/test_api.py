@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from chisel_gateway.accounts import AccountDoor
 from chisel_gateway.agents import AgentDoor
 from chisel_gateway.api import Api
+from chisel_gateway.quotas import QuotaDoor
 from chisel_gateway.routes import Route, routes
 from chisel_gateway.service import Gateway
 from chisel_gateway.settings import Settings
@@ -39,7 +40,11 @@ SPEC = JobSpec(app_name="demo", argv=("python", "x.py"), gpu="A100-80GB:1", bund
 
 
 def table() -> tuple[Route, ...]:
-    doors = (AccountDoor.__new__(AccountDoor), AgentDoor.__new__(AgentDoor))
+    doors = (
+        AccountDoor.__new__(AccountDoor),
+        AgentDoor.__new__(AgentDoor),
+        QuotaDoor.__new__(QuotaDoor),
+    )
     return (*routes(Api.__new__(Api)), *(route for door in doors for route in door.routes()))
 
 
