@@ -4,6 +4,7 @@ Each defect is there while a file of its name lies in the folder SWITCHES; witho
 A checker that does not notice one of them proves nothing: `test_mutations.py` switches each on.
 """
 
+import copy
 import importlib
 import os
 import sys
@@ -81,7 +82,8 @@ class Build:
         async def submit(jobs: Any, *given: Any, **named: Any) -> Any:
             if not self.on("accepted and forgotten"):
                 return await sound(jobs, *given, **named)
-            forgetful = Jobs(database=Forgetful(jobs._database), pool=jobs._pool)  # type: ignore[arg-type]
+            forgetful = copy.copy(jobs)
+            forgetful._database = Forgetful(jobs._database)
             return await sound(forgetful, *given, **named)
 
         replace(Jobs, "submit", submit)
@@ -120,14 +122,14 @@ class Build:
         """The end of an attempt does not give its GPUs back."""
         from chisel_scheduler.store import attempts
 
-        sound, given_back = attempts._end, attempts._END
+        sound, given_back = attempts.Attempts._end, attempts._END
 
-        async def end(*given: Any, **named: Any) -> None:
+        async def end(store: Any, *given: Any, **named: Any) -> None:
             kept = given_back.replace("gpus_held - ended.gpu_count", "gpus_held")
             attempts._END = kept if self.on("gpus kept") else given_back
-            await sound(*given, **named)
+            await sound(store, *given, **named)
 
-        attempts._end = end
+        replace(attempts.Attempts, "_end", end)
 
     def _leases_for_ever(self) -> None:
         """Nobody ends what has outlived its lease."""

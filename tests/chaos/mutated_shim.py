@@ -2,18 +2,17 @@
 
 import os
 
-from chisel_agent import shim, shim_factory
+from chisel_agent import shim_factory
+from chisel_agent.shim_leftovers import Leftovers
 
 
 def main(switch: str, arguments: list[str]) -> int:
     """The factory of shims; each spares what its job leaves behind while the file `switch` is there."""
-    # Who ends leftovers: the shim itself, or a part of it.
-    owner, name = (shim.Leftovers, "end") if hasattr(shim, "Leftovers") else (shim.Shim, "end_leftovers")
-    sound = getattr(owner, name)
+    sound = Leftovers.end
 
-    def end(this: object) -> None:
+    def end(leftovers: Leftovers) -> None:
         if not os.path.exists(switch):
-            sound(this)
+            sound(leftovers)
 
-    setattr(owner, name, end)
+    Leftovers.end = end  # type: ignore[method-assign, assignment]
     return shim_factory.main(arguments)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chisel_agent.sandbox import cgroup_parent
+from chisel_agent import places
 from tests.chaos.history import History
 from tests.chaos.system import System
 
@@ -62,8 +62,8 @@ class Soak:
             return None  # it is being replaced, or one of its sessions has just ended
         groups = 0
         if name.startswith("agent:"):
-            parent = cgroup_parent(self._system.data_of(name.removeprefix("agent:")))
-            groups = sum(entry.is_dir() for entry in Path(parent).iterdir()) if parent else 0
+            for place in places.find(self._system.data_of(name.removeprefix("agent:")))[:1]:
+                groups = sum(entry.is_dir() for entry in Path(place).iterdir())
         return Held(name, self._history.now, pss, descriptors, groups)
 
 

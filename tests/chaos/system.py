@@ -92,6 +92,12 @@ class System:
         """An agent's data directory."""
         return self.folder / f"agent-{agent}"
 
+    def kill_all(self) -> None:
+        """kill -9 of every service and agent."""
+        for name in (*self.agents, *SERVICES):
+            if self.server(name).running():
+                self.server(name).kill()
+
     @property
     def servers(self) -> list[str]:
         """Every target that is a process of its own."""
@@ -165,6 +171,8 @@ def running_system(
         network = Network()
         stack.callback(network.close)
         system = System(cluster, network, disks)
+        # Nobody needs their last words: asked to, they would take their time to end.
+        stack.callback(system.kill_all)
         for name in SERVICES:
             cluster.start(name)
         cluster.wait_ready()
