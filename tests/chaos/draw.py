@@ -129,7 +129,8 @@ _GPUS = {1: 62, 2: 22, 4: 11, 8: 5}
 
 
 def _jobs(dice: Dice, seed: int, profile: Profile) -> tuple[Job, ...]:
-    times = sorted(dice.uniform(0.0, profile.seconds) for _ in range(profile.jobs))
+    until = profile.submitting * profile.seconds
+    times = sorted(dice.uniform(0.0, until) for _ in range(profile.jobs))
     jobs = []
     for number, at in enumerate(times):
         (shape,) = dice.choices(list(_SHAPES), list(_SHAPES.values()))

@@ -25,6 +25,8 @@ class Profile:
     """Bytes of the largest output of a job."""
     weights: dict[tuple[Kind, str], float]
     rest: float = 120.0
+    submitting: float = 1.0
+    """In this share of the time jobs are submitted: less leaves fewer to wait for at the end."""
     times: Times = field(default_factory=Times)
 
 
@@ -74,7 +76,8 @@ PROFILES = {
             faults=40,
             seconds=44.0,
             largest=300_000,
-            rest=60.0,
+            rest=90.0,
+            submitting=0.7,
             # More kills and no wiped store: filling it again takes its time.
             weights={key: 4 * weight for key, weight in _KILLS.items()}
             | {key: weight for key, weight in _OTHERS.items() if key[0] is not Kind.WIPE},
