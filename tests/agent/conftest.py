@@ -43,5 +43,6 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Job]:
     if made.process is not None and made.process.poll() is None:
         request_stop(made.folder, "user", at_once=True)
         made.process.wait(20)
+    sandbox.sweep(found)  # of a test that failed, when its shim was killed
     sandbox.release(found)
     assert not any(os.path.exists(place) for place in found), "a control group is left"

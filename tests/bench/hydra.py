@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chisel_agent import places, sandbox
+from chisel_agent.launch import request_stop
 from chisel_shared.contract.ids import JobId
 from chisel_shared.contract.messages import AttemptRef
 from tests.agent.shims import Job
@@ -47,10 +48,16 @@ def _figure(way: str, what: str, measure: Callable[[Job], float], runs: int) -> 
             if way != places.OFF and not found:
                 return Figure(letter="H", what=what, unit="ms", values=(), note="not on this machine")
             job = Job(Path(folder), found)
-            job.start(hydra.SCRIPT)
-            job.printed(b"\n")
-            values.append(measure(job) * 1000)
-            sandbox.release(found)
+            try:
+                job.start(hydra.SCRIPT)
+                job.printed(b"\n")
+                values.append(measure(job) * 1000)
+            finally:
+                request_stop(job.folder, "user", at_once=True)
+                if job.process is not None:
+                    job.process.wait(30)
+                sandbox.sweep(found)
+                sandbox.release(found)
     note = f"p95 {percentile(values, 0.95):.0f} ms"
     return Figure(letter="H", what=what, unit="ms", values=tuple(values), must=MUST_MS, note=note)
 
