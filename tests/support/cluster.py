@@ -21,7 +21,6 @@ from typing import Any
 
 from chisel.local import jobs
 from tests.support.backends import (
-    AGENT_PASSWORD,
     Nats,
     Postgres,
     running_nats,
@@ -29,6 +28,7 @@ from tests.support.backends import (
     short_folder,
     wait_for_postgres,
 )
+from tests.support.cluster_settings import settings_of
 from tests.support.commands import Command, Finished
 from tests.support.full_disk import SmallDisk, small_disk
 from tests.support.processes import Server, ServerLike, free_port
@@ -37,7 +37,6 @@ from tests.support.reaper import reaped
 
 SERVICES = ("auth", "scheduler", "storage", "gateway")
 _READY_SECONDS = 40.0
-_STORAGE_TOKEN = "the storage token of these tests"
 _ERRORS = re.compile(r'"level": "(error|critical)"')
 
 
@@ -79,7 +78,7 @@ class Cluster:
             more = {
                 f"CHISEL_{name.upper()}_{key}": value for key, value in (settings or {}).get(name, {}).items()
             }
-            self._add(name, f"chisel_{name}", self._settings(name) | more)
+            self._add(name, f"chisel_{name}", settings_of(self, name) | more)
 
     @property
     def key(self) -> str:
@@ -154,7 +153,7 @@ class Cluster:
 
     def add_scheduler(self, name: str) -> None:
         """Start another scheduler, with the settings of the first."""
-        self._add(name, "chisel_scheduler", self._settings("scheduler"))
+        self._add(name, "chisel_scheduler", settings_of(self, "scheduler"))
         self._more.append(name)
         self.start(name)
 
@@ -330,37 +329,6 @@ class Cluster:
             log=logs / f"{name}.log",
             env={**kept, **settings},
         )
-
-    def _settings(self, name: str) -> dict[str, str]:
-        settings = {
-            "NATS_URL": self.nats.url,
-            "NATS_USER": self.nats.user,
-            "NATS_PASSWORD": self.nats.password,
-        }
-        if name != "gateway":
-            settings["DATABASE_URL"] = self.postgres.url()
-        if name == "auth":
-            settings |= {
-                "BOOTSTRAP_KEY_FILE": str(self.folder / "key"),
-                "JOIN_TOKEN_FILE": str(self.folder / "join-token"),
-                "ADMIN_TOKEN_FILE": str(self.folder / "admin-token"),
-                "SECRETS_KEY_FILE": str(self.folder / "secrets-key"),
-                "AGENT_NATS_URL": self.nats.url,
-                "AGENT_NATS_USER": "agent",
-                "AGENT_NATS_PASSWORD": AGENT_PASSWORD,
-            }
-        if name == "scheduler":
-            settings["BUS_ALARM_FILE"] = str(self.bus_alarm)
-        if name in ("storage", "gateway"):
-            settings |= {"HOST": "127.0.0.1", "PORT": str(self.ports[name])}
-        if name == "storage":
-            settings |= {"TOKEN": _STORAGE_TOKEN, "DATA_DIR": str(self.folder / "storage")}
-        if name == "gateway":
-            settings |= {
-                "STORAGE_URL": f"http://127.0.0.1:{self.ports['storage']}",
-                "STORAGE_TOKEN": _STORAGE_TOKEN,
-            }
-        return {f"CHISEL_{name.upper()}_{key}": value for key, value in settings.items()}
 
 
 @contextmanager
