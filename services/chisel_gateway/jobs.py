@@ -112,7 +112,7 @@ class JobDesk:
         """Queue a job with the spec of another, for whoever asks."""
         asked = GetSpec(project_id=project_of(caller), job_id=_known(job_id), asked_by=UserId(caller.id))
         spec = await ask(self._bus, asked)
-        if not await self.has_bundle(caller, spec.bundle):
+        if not (await self.has_bundle(caller, spec.bundle)).present:
             raise NotFound(f"the files of job {job_id} are not stored any more: submit it with chisel python")
         return await self.submit(caller, spec, key)
 

@@ -5,9 +5,11 @@ import msgspec
 
 from chisel_shared.contract.messages import Gpus, Why
 from chisel_shared.contract.stops import Stop
+from chisel_storage.blobs import bundle_key
 from tests.gateway.backend import READER, STRANGER, Backend
 from tests.gateway.conftest import Http
 from tests.gateway.test_api import SPEC, asked, stored
+from tests.support.storage import PROJECT, RunningStorage
 
 
 async def submitted(http: aiohttp.ClientSession) -> str:
@@ -41,6 +43,18 @@ async def test_a_rerun_is_a_new_job_with_the_same_spec(http: Http, backend: Back
     assert (again[0], again[1]["job"]["id"]) == (200, answer["job"]["id"])
     assert (await asked(http(READER), "POST", path, headers=key))[0] == 403
     assert (await asked(http(STRANGER), "POST", path, headers=key))[0] == 404
+
+
+async def test_a_rerun_whose_files_are_gone_is_refused(
+    http: Http, storage: RunningStorage, backend: Backend
+) -> None:
+    job = await submitted(http())
+    path = storage.blobs.find(bundle_key(PROJECT, SPEC.bundle))
+    assert path is not None
+    path.unlink()
+    key = {"Idempotency-Key": "k2"}
+    status, body = await asked(http(), "POST", f"/api/v1/jobs/{job}/rerun", headers=key)
+    assert (status, "are not stored any more" in body["error"]["message"]) == (404, True)
 
 
 async def test_why_and_gpus_are_the_schedulers_own_words(http: Http, backend: Backend) -> None:
