@@ -19,6 +19,8 @@ AGENT_ACTIONS = ("agent:work",)
 _ACTIONS = {"user": frozenset((*USER_ACTIONS, *ADMIN_ACTIONS)), "agent": frozenset(AGENT_ACTIONS)}
 """What each kind could ever do; its scopes say which of these this one may."""
 
+_FOR_ADMINS = ": log in as an admin with chisel login; the first one is made with chisel admin init"
+
 
 def authorize(principal: Principal, action: str) -> None:
     """`Forbidden` unless both the principal's kind and its scopes allow `action`.
@@ -27,4 +29,5 @@ def authorize(principal: Principal, action: str) -> None:
     """
     allowed = action in _ACTIONS.get(principal.kind, frozenset()) and action in principal.scopes
     if not allowed or (principal.kind == "user" and not principal.project_id):
-        raise Forbidden(f"this key may not do {action[:40]!r}")
+        admins = action in ADMIN_ACTIONS and principal.kind == "user"
+        raise Forbidden(f"this key may not do {action[:40]!r}{_FOR_ADMINS if admins else ''}")

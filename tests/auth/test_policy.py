@@ -53,3 +53,10 @@ def test_the_matrix(name: str, action: str) -> None:
 def test_a_scope_nobody_defined_allows_nothing() -> None:
     with pytest.raises(Forbidden):
         authorize(user("admin:all"), "admin:all")
+
+
+def test_who_is_no_admin_hears_what_to_do() -> None:
+    with pytest.raises(Forbidden, match="'agents:admin': log in as an admin with chisel login"):
+        authorize(user(*USER_ACTIONS), "agents:admin")
+    with pytest.raises(Forbidden, match="'agent:work'$"):
+        authorize(user(*USER_ACTIONS), "agent:work")
