@@ -58,5 +58,5 @@ def test_a_scope_nobody_defined_allows_nothing() -> None:
 def test_who_is_no_admin_hears_what_to_do() -> None:
     with pytest.raises(Forbidden, match="'agents:admin': log in as an admin with chisel login"):
         authorize(user(*USER_ACTIONS), "agents:admin")
-    with pytest.raises(Forbidden, match="'agent:work'$"):
+    with pytest.raises(Forbidden, match=r"'agent:work'$"):
         authorize(user(*USER_ACTIONS), "agent:work")

@@ -55,7 +55,7 @@ def test_a_cordon_holds_jobs_back_until_it_is_undone(
     told = cluster.wait_for_job("waits", lambda view: view["state"] == "queued")
     reason = "no agent with 8 free A100-80GB GPUs; agent, which has 8, is cordoned by ada: new driver"
     assert told["waiting"] == reason
-    assert f"it waits for: {reason}\n".encode() in cluster.run(["why", told["id"]]).stdout
+    assert f"it waits: {reason}\n".encode() in cluster.run(["why", told["id"]]).stdout
     (kind,) = json.loads(cluster.run(["gpus", "--json"]).stdout)
     assert (kind["total"], kind["free"], kind["away"], kind["queued"]) == (0, 0, 8, 1)
     # It is the operator's word: neither the agent's next session nor the scheduler's next life ends it.
