@@ -71,6 +71,8 @@ class Stage:
         watching = asyncio.create_task(self.campaign.pulse.run())
         try:
             await scenario(self, job)
+            if not defect:
+                await self.at_rest()
             facts, _ = await asyncio.to_thread(examine, self.folder)
         finally:
             watching.cancel()
