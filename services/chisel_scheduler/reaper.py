@@ -88,8 +88,9 @@ class Reaper:
         before = self._health.silent_before(now, self._settings.gone_seconds)
         if before is None:
             return
-        for overdue in await self._archive.gone(seen_before=before, limit=_AT_ONCE):
-            await self._lose(overdue, EndReason.AGENT_LOST, now, expired_before=None)
+        expired = now - timedelta(seconds=self._settings.lease_grace_seconds)
+        for overdue in await self._archive.gone(seen_before=before, lease_before=expired, limit=_AT_ONCE):
+            await self._lose(overdue, EndReason.AGENT_LOST, now, seen_before=before)
 
     async def _end_drains(self, now: datetime) -> None:
         for agent_id in await self._cordons.due(now):
@@ -99,10 +100,21 @@ class Reaper:
                 self._evicted(job)
 
     async def _lose(
-        self, overdue: Overdue, reason: EndReason, now: datetime, *, expired_before: datetime | None
+        self,
+        overdue: Overdue,
+        reason: EndReason,
+        now: datetime,
+        *,
+        expired_before: datetime | None = None,
+        seen_before: datetime | None = None,
     ) -> None:
         job = await self._attempts.lose(
-            overdue.ref, overdue.agent_id, reason, expired_before=expired_before, now=now
+            overdue.ref,
+            overdue.agent_id,
+            reason,
+            expired_before=expired_before,
+            seen_before=seen_before,
+            now=now,
         )
         if job is not None:
             self._said(job)

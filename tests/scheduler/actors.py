@@ -195,9 +195,7 @@ class Desk:
 
     async def lose(self, attempt: AttemptRef, agent: str = "a1") -> JobView | None:
         """What the reaper does to an attempt whose agent is declared gone."""
-        return await self.attempts.lose(
-            attempt, AgentId(agent), EndReason.AGENT_LOST, expired_before=None, now=self.now
-        )
+        return await self.attempts.lose(attempt, AgentId(agent), EndReason.AGENT_LOST, now=self.now)
 
     async def bring_to(self, state: JobState, *, gpus: int = 1, **changes: Any) -> AttemptRef:
         """A job of agent a1 in a held state."""

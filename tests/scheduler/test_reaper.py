@@ -1,6 +1,7 @@
 """The reaper's rounds, called one by one at times the test chooses."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from chisel_scheduler.reaper import Reaper
 from chisel_scheduler.settings import SchedulerSettings
 from chisel_shared.contract.errors import Stale, Unavailable
+from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobState, JobView
 from chisel_shared.contract.messages import Message, Wake
 from tests.scheduler.actors import Desk, hello_of, ref
@@ -158,6 +160,32 @@ async def test_an_agent_declared_gone_loses_what_it_ran(rounds: Rounds, desk: De
     changed = (await rounds.last(1_300))[-3:]
     assert {job.id: job.state for job in changed} == dict.fromkeys(lost, JobState.LOST)
     await desk.check_laws()
+
+
+async def test_a_gone_agent_keeps_a_job_that_may_run_again_as_long_as_its_lease(
+    rounds: Rounds, desk: Desk
+) -> None:
+    """Where agents are given up sooner than a lease lasts, the first copy may still live."""
+    attempt = await desk.bring_to(JobState.RUNNING, retries=1, lease_seconds=3_000.0)
+    await rounds.last(3_020)
+    assert (await desk.get(attempt.job_id)).state is JobState.RUNNING
+    await rounds.last(20)
+    assert (await desk.get(attempt.job_id)).state is JobState.QUEUED
+
+
+async def test_an_agent_heard_between_look_and_act_is_not_gone(desk: Desk) -> None:
+    await desk.hello(hello_of())
+    attempt = await desk.bring_to(JobState.RUNNING)
+    agent, before = AgentId("a1"), desk.now
+
+    async def lose() -> JobView | None:
+        return await desk.attempts.lose(
+            attempt, agent, EndReason.AGENT_LOST, seen_before=before, now=desk.now
+        )
+
+    assert await lose() is None
+    before += timedelta(seconds=1)
+    assert await lose() is not None
 
 
 async def test_a_renewed_lease_does_not_run_out(rounds: Rounds, desk: Desk) -> None:

@@ -43,9 +43,10 @@ order by attempts.lease_until limit $3
 
 _OF_GONE_AGENTS = """
 select attempts.job_id, attempts.attempt, attempts.agent_id
-from attempts join agents on agents.id = attempts.agent_id
+from attempts join agents on agents.id = attempts.agent_id join jobs on jobs.id = attempts.job_id
 where attempts.ended_at is null and agents.last_seen < $1
-order by attempts.job_id limit $2
+    and (jobs.retries = 0 or attempts.lease_until < $2)
+order by attempts.job_id limit $3
 """
 
 
@@ -123,9 +124,10 @@ class Archive:
         `longest` that could have been renewed."""
         return await self._overdue(_EXPIRED, lease_before, longest, limit)
 
-    async def gone(self, *, seen_before: datetime, limit: int) -> Sequence[Overdue]:
-        """Open attempts of agents not heard of since then."""
-        return await self._overdue(_OF_GONE_AGENTS, seen_before, limit)
+    async def gone(self, *, seen_before: datetime, lease_before: datetime, limit: int) -> Sequence[Overdue]:
+        """Open attempts of agents not heard of since then; of jobs that may run again only those whose lease
+        had run out by `lease_before`: until then the first copy may live."""
+        return await self._overdue(_OF_GONE_AGENTS, seen_before, lease_before, limit)
 
     async def _overdue(self, sentence: str, *arguments: object) -> Sequence[Overdue]:
         async def work(c: Connection) -> Sequence[Overdue]:

@@ -257,11 +257,13 @@ class Attempts:
         agent_id: AgentId,
         reason: EndReason,
         *,
-        expired_before: datetime | None,
+        expired_before: datetime | None = None,
+        seen_before: datetime | None = None,
         now: datetime,
     ) -> JobView | None:
         """Declare the attempt of a silent agent lost, unless it has ended or, with `expired_before`, was
-        renewed since. Silence does not tell that user code never ran: it counts as run."""
+        renewed since or, with `seen_before`, its agent was heard since. Silence does not tell that user code
+        never ran: it counts as run."""
 
         async def work(c: Connection) -> JobView | None:
             agent = await lock_agent(c, agent_id)
@@ -269,6 +271,8 @@ class Attempts:
             if agent is None or row is None or row["ended_at"] is not None:
                 return None
             if expired_before is not None and row["lease_until"] >= expired_before:
+                return None
+            if seen_before is not None and agent["last_seen"] >= seen_before:
                 return None
             end = JobEnd(reason=reason)
             return await self._lose(c, ref.job_id, ref.attempt, end, by="scheduler", now=now, ran=True)
