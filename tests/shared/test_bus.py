@@ -2,13 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
 
 from chisel_shared.contract.errors import InternalError, NotFound, Unavailable
-from chisel_shared.contract.ids import AgentId, JobId
-from chisel_shared.contract.messages import Authorize, CancelAttempt, Done, Principal, Wake
+from chisel_shared.contract.ids import AgentId, JobId, ProjectId
+from chisel_shared.contract.messages import (
+    Authorize,
+    CancelAttempt,
+    Done,
+    ListAgents,
+    ListJobs,
+    ListQuotas,
+    Principal,
+    Wake,
+)
+from chisel_shared.contract.subjects import Request
 from chisel_shared.runtime.bus import Bus, NatsBus
 from chisel_shared.runtime.memory_bus import MemoryBus
 from tests.support.backends import Nats
@@ -58,6 +69,24 @@ async def test_a_defect_is_told_without_its_details(bus: Bus) -> None:
 async def test_nobody_there_is_unavailable_at_once(bus: Bus) -> None:
     with pytest.raises(Unavailable, match="nobody answers"):
         await bus.request(Authorize(token="t", action="jobs:read"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "service"),
+    [
+        (Authorize(token="t", action="jobs:read"), "auth"),
+        (ListAgents(), "scheduler"),
+        (ListQuotas(), "scheduler"),
+        (ListJobs(project_id=ProjectId("p1")), "scheduler"),
+    ],
+)
+async def test_who_is_not_there_is_named_as_operators_know_it(
+    ask: Request[Any], service: str, nats_server: Nats
+) -> None:
+    access = {"user": nats_server.user, "password": nats_server.password}
+    async with NatsBus.connect(nats_server.url, name="test", **access) as bus:
+        with pytest.raises(Unavailable, match=f"the server's {service} service"):
+            await bus.request(ask)
 
 
 async def test_requests_to_one_handler_run_side_by_side(bus: Bus) -> None:

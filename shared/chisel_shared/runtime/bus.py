@@ -166,12 +166,17 @@ async def flushed(client: Client, *, timeout: int) -> None:
         await client.flush(timeout=timeout)
 
 
+_SCHEDULERS = ("sched", "jobs", "agents", "quotas")
+"""Beginnings of what the scheduler is asked."""
+
+
 def _what(subject: str) -> str:
     """A question in words that a user may read too: whose part of the server was asked."""
-    part = {"sched": "scheduler", "jobs": "scheduler", "agents": "scheduler"}.get(
-        name := subject.split(".")[1], name
-    )
-    return f"the server's {part} service ({subject})" if subject.startswith("rpc.") else subject
+    root, _, name = subject.partition(".")
+    if root != "rpc":
+        return subject
+    part = name.split(".")[0]
+    return f"the server's {'scheduler' if part in _SCHEDULERS else part} service ({subject})"
 
 
 class NatsBus:
