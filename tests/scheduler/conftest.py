@@ -17,6 +17,7 @@ from tests.scheduler.actors import Desk
 from tests.support.backends import Nats, Postgres
 
 MIGRATIONS = Path(chisel_scheduler.__file__).parent / "sql"
+EMPTY = "truncate agents, sessions, jobs, attempts, job_events, outbox, usage, shares"
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def migrated_url(postgres: Postgres) -> str:
 async def empty_url(migrated_url: str) -> str:
     """The same database with nothing in its tables."""
     connection = await asyncpg.connect(migrated_url, server_settings={"search_path": "scheduler"})
-    await connection.execute("truncate agents, sessions, jobs, attempts, job_events, outbox, usage, shares")
+    await connection.execute(EMPTY)
     await connection.close()
     return migrated_url
 

@@ -39,7 +39,7 @@ from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.contract.retries import MOST_STARTS_LOST
 from chisel_shared.runtime.db import open_database
 from tests.scheduler.actors import Desk, hello_of, ref, spec, submit_of
-from tests.scheduler.conftest import MIGRATIONS
+from tests.scheduler.conftest import EMPTY, MIGRATIONS
 
 TOLD = (
     JobEnd(reason=EndReason.EXIT, exit_code=0),
@@ -173,7 +173,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _truncate(self) -> None:
         async def work(c: Any) -> None:
-            await c.execute("truncate agents, sessions, jobs, attempts, job_events, outbox")
+            await c.execute(EMPTY)
 
         await self.desk.database.run(work)
 
@@ -276,6 +276,13 @@ class StoreMachine(RuleBasedStateMachine):
         answer = self._do(self.desk.renew(*refs, agent=agent, session=self._session(agent)))
         assert {*answer.renewed, *answer.cancel} == set(refs)
         assert not answer.gone
+
+    @rule(agent=AGENTS)
+    def drain_and_open_again(self, agent: str) -> None:
+        """Whatever runs there is to end; what its end then means for the job is decided when it is told."""
+        self._do(self.desk.drain(agent, seconds=0))
+        self._do(self.desk.evict(agent))
+        self._do(self.desk.uncordon(agent))
 
     @rule(job=jobs)
     def cancel(self, job: JobId) -> None:
