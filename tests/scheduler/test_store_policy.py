@@ -303,13 +303,28 @@ async def test_the_queue_in_its_order_is_read_exactly(desk: Desk) -> None:
         assert [job for job in weighed if job.gpu_count == gpus] == of_size[:MOST_WEIGHED]
 
 
-async def test_more_lanes_than_are_read_at_once_come_in_turns(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def three_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many are read at once."""
     monkeypatch.setattr(
         lanes_store, "_LANES", lanes_store._LANES.replace("step.number < 256", "step.number < 3")
     )
     monkeypatch.setattr("chisel_scheduler.store.claims.MOST_LANES", 3)
+
+
+async def test_more_lanes_than_are_read_at_once_come_in_turns(desk: Desk, three_lanes: None) -> None:
     await desk.hello(hello_of(gpus=8))
     queued = {(await submit(desk, f"u{number}")).id for number in range(8)}
     assert {await claimed(desk) for _ in range(8)} == queued
+
+
+async def test_lanes_of_which_nothing_may_start_hide_none_behind_them(desk: Desk, three_lanes: None) -> None:
+    await desk.hello(hello_of(gpus=8))
+    await desk.hello(hello_of("a2", 2))
+    for number in range(7):
+        await submit(desk, f"u{number}", gpus=4)
+    small = await submit(desk, "u8")
+    assert await claimed(desk, "a2") == small.id
+    assert await claimed(desk, "a2") is None
+    smaller = await submit(desk, "u0")
+    assert await claimed(desk, "a2") == smaller.id

@@ -21,6 +21,9 @@ from chisel_shared.runtime.failpoints import failpoint
 _NEIGHBOURS_PER_HOLE = 4
 """Of each hole size below the asker's the four latest: at most so many jobs are left to them."""
 
+_MOST_READS = 4
+"""Of more lanes than are read at once one claim reads so many times as many, where all have to wait."""
+
 _LOCK_POOL = "select pg_advisory_xact_lock(hashtextextended('chisel-pool:' || $1, 0))"
 
 _EARLIER = """
@@ -107,8 +110,8 @@ class Claims:
 
     async def _choose(self, c: Connection, agent: Any, free: int, now: datetime) -> Choice:
         pool, model, policy = agent["pool"], agent["gpu_model"], self._rules.policy
-        found = await self._lanes(c, pool, model, now)
-        if not any(lane.gpu_count <= free and lane.admitted for lane in found):
+        found = await self._lanes(c, pool, model, free, now)
+        if not found:
             return Choice()
         queue = await to_weigh(c, pool, model, found)
         return choose(
@@ -120,15 +123,19 @@ class Claims:
             reservations=await reservations(c, pool, model, queue, now, rules=policy),
         )
 
-    async def _lanes(self, c: Connection, pool: str, model: str, now: datetime) -> list[Lane]:
-        """Of more lanes than are read at once, the next after those the last claim read."""
-        after = self._after.pop((pool, model), FROM_THE_FIRST)
-        found = await lanes(c, pool, model, now, rules=self._rules.policy, after=after)
-        if not found and after != FROM_THE_FIRST:
-            found = await lanes(c, pool, model, now, rules=self._rules.policy)
-        if len(found) == MOST_LANES:
-            self._after[pool, model] = found[-1].cursor
-        return found
+    async def _lanes(self, c: Connection, pool: str, model: str, free: int, now: datetime) -> list[Lane]:
+        """The lanes to choose from; empty when nothing of them may start on `free` GPUs. Of more than are
+        read at once, the next after those the last claim read, and on while nothing of those may start."""
+        began = after = self._after.pop((pool, model), FROM_THE_FIRST)
+        for _ in range(_MOST_READS):
+            found = await lanes(c, pool, model, now, rules=self._rules.policy, after=after)
+            after = found[-1].cursor if len(found) == MOST_LANES else FROM_THE_FIRST
+            startable = any(lane.gpu_count <= free and lane.admitted for lane in found)
+            if startable or began == after == FROM_THE_FIRST:
+                break
+        if after != FROM_THE_FIRST:
+            self._after[pool, model] = after
+        return found if startable else []
 
     async def _neighbours(
         self, c: Connection, pool: str, model: str, free: int, now: datetime
