@@ -131,8 +131,8 @@ def _over(quota: Quota, count: int, *, mine: bool) -> str:
 def _ahead(ahead: int, lighter: int) -> str:
     number = f"more than {MOST_COUNTED}" if ahead > MOST_COUNTED else str(ahead)
     said = f"{number} {'job' if ahead == 1 else 'jobs'} ahead"
-    if not lighter:
-        return said
+    if not lighter or (ahead > MOST_COUNTED and lighter < ahead):
+        return said  # of those not counted nobody knows whose they are
     if lighter == ahead == 1:
         return f"{said}, of a user who had less lately"
     which = "all" if lighter >= ahead else str(lighter)

@@ -20,6 +20,16 @@ SHORTEST_WAIT_SECONDS = 0.05
 START_SECONDS = 30.0
 """A job holds its GPUs so much longer than its time limit: while it is prepared, and while it is ended."""
 
+FEW_ONES, ALL_ONES = 16, 32
+"""How many jobs of one GPU a choice looks at: at first, and when none of the first was given, because what
+fills the gaps before a reservation is found among them."""
+_OTHERS_WEIGHED = 8
+
+
+def most_weighed(gpu_count: int, *, ones: int = ALL_ONES) -> int:
+    """How many jobs of a size a choice looks at, `ones` of one GPU: each of the others goes after so many."""
+    return ones if gpu_count == 1 else _OTHERS_WEIGHED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:

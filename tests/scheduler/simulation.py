@@ -12,15 +12,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from chisel_scheduler import fairshare
-from chisel_scheduler.placement import Reservation, Room, Waiting, choose, ordered
+from chisel_scheduler.placement import (
+    ALL_ONES,
+    FEW_ONES,
+    Reservation,
+    Room,
+    Waiting,
+    choose,
+    most_weighed,
+    ordered,
+)
 from chisel_scheduler.quota import Quota, exhausted
 from chisel_scheduler.reservations import Held, Place, most, reserve
 from chisel_shared.contract.ids import AgentId, JobId, ProjectId, UserId
 from tests.scheduler.actors import START
 
 _PROJECT = ProjectId("p")
-_CANDIDATES_PER_SIZE = 32
-"""As many as a claim weighs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,10 +168,10 @@ class _Run:
             moved = False
             asking = [agent for agent in self._agents if agent.free]
             self._random.shuffle(asking)
-            queue = self._candidates(now)
+            few, more = self._candidates(now)
             for agent in asking:
-                if self._ask(agent, queue, now):
-                    queue, moved = self._candidates(now), True
+                if self._ask(agent, few, now) or (more and self._ask(agent, more, now)):
+                    (few, more), moved = self._candidates(now), True
 
     def _ask(self, agent: _Agent, queue: list[Waiting], now: datetime) -> bool:
         if not any(job.gpu_count <= agent.free for job in queue):
@@ -185,21 +192,23 @@ class _Run:
             self._start(choice.job, agent, now)
         return choice.job is not None
 
-    def _candidates(self, now: datetime) -> list[Waiting]:
+    def _candidates(self, now: datetime) -> tuple[list[Waiting], list[Waiting]]:
+        """What a claim looks at, at first and when that gave nothing; the second empty when it is no more."""
         world = self._world
         levels = {
             user: fairshare.level(usage, now, half_life_seconds=world.half_life_hours * 3600)
             for user, usage in self._usage.items()
         }
-        found: list[Waiting] = []
-        for gpus in world.mix:
-            fitting = [
-                replace(job, level=levels[job.user_id])
-                for job in self._queue.values()
-                if job.gpu_count == gpus and exhausted(gpus, self._quotas(job.user_id)) is None
-            ]
-            found += ordered(fitting)[:_CANDIDATES_PER_SIZE]
-        return found
+        sizes: dict[int, list[Waiting]] = {gpus: [] for gpus in world.mix}
+        for job in self._queue.values():
+            if exhausted(job.gpu_count, self._quotas(job.user_id)) is None:
+                sizes[job.gpu_count].append(replace(job, level=levels[job.user_id]))
+        ranked = {gpus: ordered(jobs) for gpus, jobs in sizes.items()}
+        few, more = (
+            [job for gpus, jobs in ranked.items() for job in jobs[: most_weighed(gpus, ones=ones)]]
+            for ones in (FEW_ONES, ALL_ONES)
+        )
+        return few, more if len(more) > len(few) else []
 
     def _quotas(self, user: str) -> tuple[Quota, ...]:
         gpus = self._world.quotas.get(user)

@@ -7,18 +7,28 @@ from datetime import timedelta
 
 import pytest
 
-from chisel_scheduler.fairshare import accrued
-from chisel_scheduler.placement import Waiting, ordered
+from chisel_scheduler.explain import MOST_COUNTED
+from chisel_scheduler.fairshare import Usage, accrued, level
+from chisel_scheduler.placement import ALL_ONES, FEW_ONES, most_weighed, ordered
 from chisel_scheduler.rules import DEFAULT_RULES, HALF_LIFE_SECONDS
 from chisel_scheduler.store import lanes as lanes_store
-from chisel_scheduler.store.lanes import MOST_WEIGHED, lanes, to_count, to_weigh
+from chisel_scheduler.store.ahead import count_ahead
+from chisel_scheduler.store.lanes import (
+    MOST_LANES,
+    MOST_NAMED,
+    Lane,
+    foremost,
+    lane_of,
+    lanes,
+    to_weigh,
+)
 from chisel_scheduler.store.queue import Queue
 from chisel_scheduler.store.shares import Shares
 from chisel_shared.contract.errors import NotFound, OverQuota
 from chisel_shared.contract.job import JobState, JobView
 from chisel_shared.contract.messages import AttemptRef, ListJobs, RemoveQuota, SetQuota, Why, WhyJob
 from chisel_shared.runtime.db import Connection
-from tests.scheduler.actors import PROJECT, USER, Desk, hello_of, ref, spec, submit_of
+from tests.scheduler.actors import PROJECT, START, USER, Desk, hello_of, ref, spec, submit_of
 
 POOL, MODEL = "default", "A100-80GB"
 RESERVE_AFTER = DEFAULT_RULES.reserve_after_seconds
@@ -287,29 +297,42 @@ async def test_the_queue_in_its_order_is_read_exactly(desk: Desk) -> None:
                 f"u{user}", held,
             )  # fmt: skip
 
-    async def read(c: Connection) -> tuple[list[Waiting], list[Waiting], list[Waiting]]:
+    async def read(c: Connection) -> None:
         found = await lanes(c, POOL, MODEL, desk.now, rules=DEFAULT_RULES)
         levels = {lane.user_id: lane.level for lane in found}
         rows = await c.fetch("select * from jobs where state = 'queued'")
         whole = ordered(lanes_store.waiting_of(row, levels[row["user_id"]]) for row in rows)
-        return whole, await to_count(c, POOL, MODEL, found), await to_weigh(c, POOL, MODEL, found)
+        assert len(whole) > 120
+        assert await foremost(c, POOL, MODEL, desk.now, rules=DEFAULT_RULES) == whole[:MOST_NAMED]
+        for ones in (ALL_ONES, FEW_ONES):
+            weighed, more = await to_weigh(c, POOL, MODEL, desk.now, rules=DEFAULT_RULES, ones=ones)
+            assert more is None
+            for gpus in (1, 2):
+                of_size = [job for job in whole if job.gpu_count == gpus]
+                most = ones if gpus == 1 else most_weighed(gpus)
+                assert [job for job in weighed if job.gpu_count == gpus] == of_size[:most]
+        counted = await count_ahead(c, POOL, MODEL, found, whole)
+        for place, (ahead, lighter) in enumerate(counted[: MOST_COUNTED + 1]):
+            assert ahead == place
+            job = whole[place]
+            assert lighter == sum(
+                other.order > job.order and other.priority == job.priority for other in whole[:place]
+            )
+        assert {ahead for ahead, _ in counted[MOST_COUNTED + 1 :]} == {MOST_COUNTED + 1}
 
-    whole, counted, weighed = await desk.database.run(read)
-    assert len(whole) > 120
-    assert counted == whole[: len(counted)]
-    assert len(counted) == 101
-    for gpus in (1, 2):
-        of_size = [job for job in whole if job.gpu_count == gpus]
-        assert [job for job in weighed if job.gpu_count == gpus] == of_size[:MOST_WEIGHED]
+    await desk.database.run(read)
 
 
 @pytest.fixture
 def three_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many are read at once."""
-    monkeypatch.setattr(
-        lanes_store, "_LANES", lanes_store._LANES.replace("step.number < 256", "step.number < 3")
-    )
-    monkeypatch.setattr("chisel_scheduler.store.claims.MOST_LANES", 3)
+    few = {
+        ones: sentence.replace(f"number < {MOST_LANES}", "number < 3").replace(
+            f"number = {MOST_LANES}", "number = 3"
+        )
+        for ones, sentence in lanes_store._TO_WEIGH.items()
+    }
+    monkeypatch.setattr(lanes_store, "_TO_WEIGH", few)
 
 
 async def test_more_lanes_than_are_read_at_once_come_in_turns(desk: Desk, three_lanes: None) -> None:
@@ -328,3 +351,34 @@ async def test_lanes_of_which_nothing_may_start_hide_none_behind_them(desk: Desk
     assert await claimed(desk, "a2") is None
     smaller = await submit(desk, "u0")
     assert await claimed(desk, "a2") == smaller.id
+
+
+async def test_levels_and_quotas_in_the_database_are_those_of_policy(desk: Desk) -> None:
+    chance = random.Random(3)
+    desk.now = START + timedelta(days=100)
+    await desk.hello(hello_of(gpus=8))
+    for user in range(40):
+        held, had = chance.choice((0, 3)), chance.choice((0.0, 1e-9, 5e6))
+        counted = desk.now - timedelta(seconds=chance.choice((-60, 0, 1e3, 1e5, 8e6)))
+        await desk.fetch(
+            "insert into usage (kind, id, gpus_held, gpu_seconds, counted_at)"
+            " values ('user', $1, $2, $3, $4)",
+            f"u{user}", held, had, counted,
+        )  # fmt: skip
+        weight, weight_of_project = chance.choice((0.5, 2.0)), chance.choice((1.0, 3.0))
+        await quota(desk, 4, user=f"u{user}", weight=weight)
+        await quota(desk, user="p1", kind="project", weight=weight_of_project)
+        usage = Usage(gpus_held=held, gpu_seconds=had, counted_at=counted)
+        expected = level(
+            usage, desk.now, half_life_seconds=HALF_LIFE_SECONDS, weight=weight * weight_of_project
+        )
+
+        async def read(c: Connection, user: int = user) -> Lane:
+            return await lane_of(c, f"u{user}", "p1", 2, desk.now, rules=DEFAULT_RULES)
+
+        lane = await desk.database.run(read)
+        assert lane.level == pytest.approx(expected, abs=1e-9)
+        assert lane.admitted is (held + 2 <= 4)
+        job = await submit(desk, f"u{user}", 2)
+        told = (await why(desk, job.id)).waiting
+        assert ("quota" in told) is not lane.admitted

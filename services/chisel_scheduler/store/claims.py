@@ -5,13 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from chisel_scheduler.placement import SHORTEST_WAIT_SECONDS, Choice, Room, Waiting, choose
+from chisel_scheduler.placement import (
+    ALL_ONES,
+    FEW_ONES,
+    SHORTEST_WAIT_SECONDS,
+    Choice,
+    Room,
+    Waiting,
+    choose,
+)
 from chisel_scheduler.rules import DEFAULT_RULES, PolicyRules
 from chisel_scheduler.store.agents import seen
 from chisel_scheduler.store.changes import Holder, apply, spec_of
-from chisel_scheduler.store.lanes import FROM_THE_FIRST, MOST_LANES, Cursor, Lane, lanes, to_weigh
+from chisel_scheduler.store.lanes import FROM_THE_FIRST, Cursor, to_weigh
 from chisel_scheduler.store.reserving import reservations
-from chisel_scheduler.store.usage import Exceeded, hold
+from chisel_scheduler.store.usage import HOLD, USAGE_LOCK
 from chisel_shared.contract.ids import JobId
 from chisel_shared.contract.job import JobEvent
 from chisel_shared.contract.messages import Assignment, Claim, Claimed
@@ -24,7 +32,7 @@ _NEIGHBOURS_PER_HOLE = 4
 _MOST_READS = 4
 """Of more lanes than are read at once one claim reads so many times as many, where all have to wait."""
 
-_LOCK_POOL = "select pg_advisory_xact_lock(hashtextextended('chisel-pool:' || $1, 0))"
+_LOCK_POOL = f"select pg_advisory_xact_lock(hashtextextended('chisel-pool:' || $1, 0)), {USAGE_LOCK}"
 
 _EARLIER = """
 select attempts.attempt, attempts.gpu_count, attempts.ended_at, jobs.id, jobs.project_id, jobs.spec
@@ -42,8 +50,10 @@ cross join lateral (
 ) agent
 """
 
-_OPEN = """
-with opened as (
+_OPEN = f"""
+with held as (
+    {HOLD}
+), opened as (
     insert into attempts (job_id, attempt, agent_id, session, claim_key, gpu_count, claimed_at, lease,
         lease_until)
     select $1, $2::int, $3, $4, $5, $6::int, $7::timestamptz, own.lease, $7 + own.lease from jobs, lateral (
@@ -54,7 +64,7 @@ with opened as (
 update agents set gpus_held = gpus_held + $6, free_since = $7
 from jobs
 where agents.id = $3 and gpus_held + gpus_quarantined + $6 <= gpus_total and jobs.id = $1
-returning jobs.id, jobs.project_id, jobs.spec, jobs.user_id, jobs.user_name
+returning jobs.id, jobs.project_id, jobs.spec
 """
 
 
@@ -103,39 +113,38 @@ class Claims:
                 return Answer(claimed=Claimed(None, choice.ask_again_seconds))
             return await self._give(c, ask, agent["name"], choice.job, choice.overtaken, now)
 
-        try:
-            return await self._database.run(work)
-        except Exceeded:
-            return Answer(claimed=Claimed(None, SHORTEST_WAIT_SECONDS))
+        return await self._database.run(work)
 
     async def _choose(self, c: Connection, agent: Any, free: int, now: datetime) -> Choice:
-        pool, model, policy = agent["pool"], agent["gpu_model"], self._rules.policy
-        found = await self._lanes(c, pool, model, free, now)
-        if not found:
-            return Choice()
-        queue = await to_weigh(c, pool, model, found)
-        return choose(
-            Room(agent_id=agent["id"], gpus_free=free, since=agent["free_since"]),
-            queue,
-            await self._neighbours(c, pool, model, free, now),
-            now,
-            patience_seconds=self._rules.patience,
-            reservations=await reservations(c, pool, model, queue, now, rules=policy),
-        )
-
-    async def _lanes(self, c: Connection, pool: str, model: str, free: int, now: datetime) -> list[Lane]:
-        """The lanes to choose from; empty when nothing of them may start on `free` GPUs. Of more than are
-        read at once, the next after those the last claim read, and on while nothing of those may start."""
+        pool, model = agent["pool"], agent["gpu_model"]
+        # Of more lanes than are read at once, the next after those that the last claim read, and on while
+        # nothing of those may start.
         began = after = self._after.pop((pool, model), FROM_THE_FIRST)
         for _ in range(_MOST_READS):
-            found = await lanes(c, pool, model, now, rules=self._rules.policy, after=after)
-            after = found[-1].cursor if len(found) == MOST_LANES else FROM_THE_FIRST
-            startable = any(lane.gpu_count <= free and lane.admitted for lane in found)
+            read_after = after
+            few, more = await self._queue(c, pool, model, now, ones=FEW_ONES, after=read_after)
+            after = more or FROM_THE_FIRST
+            startable = any(job.gpu_count <= free for job in few)
             if startable or began == after == FROM_THE_FIRST:
                 break
         if after != FROM_THE_FIRST:
             self._after[pool, model] = after
-        return found if startable else []
+        if not startable:
+            return Choice()
+        asker = Room(agent_id=agent["id"], gpus_free=free, since=agent["free_since"])
+        kept = await reservations(c, pool, model, few, now, rules=self._rules.policy)
+        others = await self._neighbours(c, pool, model, free, now)
+        patience = self._rules.patience
+        choice = choose(asker, few, others, now, patience_seconds=patience, reservations=kept)
+        if choice.job is not None or sum(job.gpu_count == 1 for job in few) < FEW_ONES:
+            return choice
+        queue, _ = await self._queue(c, pool, model, now, ones=ALL_ONES, after=read_after)
+        return choose(asker, queue, others, now, patience_seconds=patience, reservations=kept)
+
+    async def _queue(
+        self, c: Connection, pool: str, model: str, now: datetime, *, ones: int, after: Cursor
+    ) -> tuple[list[Waiting], Cursor | None]:
+        return await to_weigh(c, pool, model, now, rules=self._rules.policy, ones=ones, after=after)
 
     async def _neighbours(
         self, c: Connection, pool: str, model: str, free: int, now: datetime
@@ -174,7 +183,6 @@ class Claims:
         )
         if opened is None:
             raise RuntimeError(f"placement gave {gpu_count} GPUs to {ask.agent_id}, which has fewer free")
-        await hold(c, opened, gpu_count, now=now)
         failpoint("claim.opened")
         assignment = self._assignment(opened, taken.attempt, gpu_count)
         return Answer(claimed=Claimed(assignment), overtaken=overtaken, new=True)

@@ -93,7 +93,7 @@ class Jobs:
             over = too_small(gpu.count, (await standings.lane(row)).quotas)
             if over is not None:
                 raise OverQuota(over_quota(gpu.count, over))
-            stands, _ = await standings.of(row)
+            stands = (await standings.of([row]))[row["id"]]
             if stands.best is None or stands.best.gpus_total < gpu.count:
                 refusal = no_such_gpus(gpu.model, gpu.count, await places(c, self._pool))
                 if refusal is not None:

@@ -58,12 +58,13 @@ class Queue:
             row = await find(c, ask.project_id, ask.job_id, asked_by=ask.asked_by)
             if row["state"] != JobState.QUEUED:
                 return Why(job=view(row))
-            stands, before = await Standings(c, now, rules=self._rules).of(row)
+            standings = Standings(c, now, rules=self._rules)
+            stands = (await standings.of([row]))[row["id"]]
             mine = row["user_id"] == ask.asked_by
             waiting = why_waiting(row["gpu_model"], row["gpu_count"], stands, mine=mine)
             # Nobody is ahead of a job that its quota holds back: it is not in the queue by then.
             counted = stands.quota is None and stands.ahead <= MOST_COUNTED
-            named = [job.id for job in before[:_MOST_NEIGHBOURS]] if stands.quota is None else []
+            named = await standings.ahead_of(row) if stands.quota is None else []
             first = await c.fetch(_WHO_IS_AHEAD, named)
             holding = await c.fetch(_WHO_HOLDS, row["pool"], row["gpu_model"])
             return Why(

@@ -22,7 +22,7 @@ select agent.*, held.gpus, held.ends from (
     cross join lateral (
         select id, gpus_total - gpus_quarantined as gpus_total, gpus_free, free_since from agents
         where takes_jobs and pool = $1 and gpu_model = $2 and gpus_total - gpus_quarantined >= size.gpus
-        order by gpus_free desc, free_since limit {limit}
+        order by gpus_free desc, free_since desc limit {limit}
     ) found
 ) agent
 cross join lateral (

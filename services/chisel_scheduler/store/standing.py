@@ -1,6 +1,6 @@
 """Where queued jobs stand: the same order, quotas and reservations that claims go by, read for people."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,8 @@ from chisel_scheduler.placement import Reservation, Waiting, permitted, place_in
 from chisel_scheduler.quota import exhausted
 from chisel_scheduler.rules import PolicyRules
 from chisel_scheduler.store.agents import best_place, names
-from chisel_scheduler.store.lanes import Lane, lane_of, lanes, to_count, to_weigh, waiting_of
+from chisel_scheduler.store.ahead import count_ahead
+from chisel_scheduler.store.lanes import Lane, foremost, lane_of, lanes, to_weigh, waiting_of
 from chisel_scheduler.store.reserving import reservations
 from chisel_shared.contract.ids import AgentId, JobId, UserId
 from chisel_shared.contract.job import JobState
@@ -22,9 +23,9 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Situation:
-    """The first jobs of a kind in their order, which agents are kept for which, and their names."""
+    """The lanes of a kind, which agents are kept for which jobs, and what those are called."""
 
-    first: tuple[Waiting, ...]
+    lanes: tuple[Lane, ...]
     reservations: tuple[Reservation, ...]
     names: Mapping[AgentId, str]
 
@@ -38,26 +39,43 @@ class Standings:
         self._lanes: dict[tuple[str, str, int], Lane] = {}
         self._best: dict[tuple[Kind, int, tuple[AgentId, ...]], tuple[AgentId, Place] | None] = {}
 
-    async def of(self, row: Any) -> tuple[Standing, Sequence[Waiting]]:
-        """Where the queued job of `row` stands, and those ahead of it, one more than are counted at most."""
+    async def of(self, rows: Iterable[Any]) -> dict[JobId, Standing]:
+        """Where each queued job of `rows` stands."""
+        kinds: dict[Kind, list[Waiting]] = {}
+        for row in rows:
+            job = waiting_of(row, (await self.lane(row)).level)
+            kinds.setdefault((row["pool"], row["gpu_model"]), []).append(job)
+        found: dict[JobId, Standing] = {}
+        for kind, jobs in kinds.items():
+            here = await self._situation(kind)
+            counted = await count_ahead(self._c, *kind, here.lanes, jobs)
+            for job, (ahead, lighter) in zip(jobs, counted, strict=True):
+                found[job.id] = await self._standing(kind, here, job, ahead, lighter)
+        return found
+
+    async def ahead_of(self, row: Any) -> list[JobId]:
+        """The first few that go before the queued job of `row`, in their order."""
         kind = (row["pool"], row["gpu_model"])
-        here, lane = await self._situation(kind), await self.lane(row)
-        job = waiting_of(row, lane.level)
-        mine = place_in_queue(job)
-        ahead = [other for other in here.first if place_in_queue(other) < mine]
+        mine = place_in_queue(waiting_of(row, (await self.lane(row)).level))
+        first = await foremost(self._c, *kind, self._now, rules=self._rules)
+        return [other.id for other in first if place_in_queue(other) < mine]
+
+    async def _standing(
+        self, kind: Kind, here: _Situation, job: Waiting, ahead: int, lighter: int
+    ) -> Standing:
+        lane = self._lanes[job.user_id, job.project_id, job.gpu_count]
         own = next((one for one in here.reservations if one.job_id == job.id), None)
         others = {one.agent_id: one for one in here.reservations if not permitted(job, one, self._now)}
         found = await self._best_place(kind, job.gpu_count, tuple(sorted(others)))
         best_id, best = found if found is not None else (None, None)
-        stands = Standing(
-            ahead=len(ahead),
-            lighter=sum(other.priority == job.priority and other.order > job.order for other in ahead),
+        return Standing(
+            ahead=ahead,
+            lighter=lighter,
             quota=exhausted(job.gpu_count, lane.quotas),
             reserved=self._kept(here, own),
             best=best,
             kept=self._kept(here, others.get(best_id) if best_id is not None else None),
         )
-        return stands, ahead
 
     async def lane(self, row: Any) -> Lane:
         """The lane of the job of `row`, with its quotas."""
@@ -69,14 +87,10 @@ class Standings:
     async def _situation(self, kind: Kind) -> _Situation:
         if kind not in self._situations:
             found = await lanes(self._c, *kind, self._now, rules=self._rules)
-            first = await to_count(self._c, *kind, found)
-            weighed = await to_weigh(self._c, *kind, found)
+            weighed, _ = await to_weigh(self._c, *kind, self._now, rules=self._rules)
             kept = await reservations(self._c, *kind, weighed, self._now, rules=self._rules)
-            self._situations[kind] = _Situation(
-                first=tuple(first),
-                reservations=kept,
-                names=await names(self._c, [one.agent_id for one in kept]),
-            )
+            called = await names(self._c, [one.agent_id for one in kept]) if kept else {}
+            self._situations[kind] = _Situation(lanes=tuple(found), reservations=kept, names=called)
         return self._situations[kind]
 
     async def _best_place(
@@ -101,11 +115,13 @@ class Standings:
 
 async def reasons(standings: Standings, rows: Iterable[Any], *, asked_by: UserId) -> Mapping[JobId, str]:
     """Why each queued job of `rows` waits, as told to `asked_by`."""
-    told = {}
-    for row in rows:
-        if row["state"] == JobState.QUEUED:
-            stands, _ = await standings.of(row)
-            told[row["id"]] = why_waiting(
-                row["gpu_model"], row["gpu_count"], stands, mine=row["user_id"] == asked_by
-            )
-    return told
+    queued = {row["id"]: row for row in rows if row["state"] == JobState.QUEUED}
+    return {
+        job_id: why_waiting(
+            queued[job_id]["gpu_model"],
+            queued[job_id]["gpu_count"],
+            stands,
+            mine=queued[job_id]["user_id"] == asked_by,
+        )
+        for job_id, stands in (await standings.of(queued.values())).items()
+    }
