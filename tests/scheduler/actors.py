@@ -38,6 +38,7 @@ PROJECT, USER = ProjectId("p1"), UserId("u1")
 START = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE_SECONDS = 600.0
 EXIT_0 = JobEnd(reason=EndReason.EXIT, exit_code=0)
+EMPTY = "truncate agents, sessions, jobs, attempts, job_events, outbox, usage, shares"
 _keys = itertools.count()
 
 

@@ -13,11 +13,10 @@ from chisel_scheduler.service import Scheduler, build
 from chisel_scheduler.settings import SchedulerSettings
 from chisel_shared.runtime.bus import NatsBus
 from chisel_shared.runtime.db import Database, open_database
-from tests.scheduler.actors import Desk
+from tests.scheduler.actors import EMPTY, Desk
 from tests.support.backends import Nats, Postgres
 
 MIGRATIONS = Path(chisel_scheduler.__file__).parent / "sql"
-EMPTY = "truncate agents, sessions, jobs, attempts, job_events, outbox, usage, shares"
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,8 @@ from chisel_shared.contract.job import (
 from chisel_shared.contract.messages import AttemptRef
 from chisel_shared.contract.retries import MOST_STARTS_LOST
 from chisel_shared.runtime.db import open_database
-from tests.scheduler.actors import Desk, hello_of, ref, spec, submit_of
-from tests.scheduler.conftest import EMPTY, MIGRATIONS
+from tests.scheduler.actors import EMPTY, Desk, hello_of, ref, spec, submit_of
+from tests.scheduler.conftest import MIGRATIONS
 
 TOLD = (
     JobEnd(reason=EndReason.EXIT, exit_code=0),
