@@ -61,6 +61,8 @@ async def test_an_admin_sets_lists_and_forgets(admin: Shell) -> None:
     done = await admin.run("admin", "quota", "rm", "ada")
     assert done.stderr == "chisel: ada may have any number of GPUs and weighs 1\n"
     assert "ada" not in (await admin.run("admin", "quota", "ls")).stdout
+    done = await admin.run("admin", "quota", "rm", "default", "--project", "--json")
+    assert done.stdout.split() == ["[", '"default"', "]"]
     done = await admin.run("admin", "quota", "rm", "ada")
     assert done.status == 125
     assert "nothing is set for user ada" in done.stderr

@@ -57,6 +57,7 @@ SHAPES: dict[str, str] = {
     "admin agents uncordon": "the `AgentView`, as it is then",
     "admin quota ls": "a list of `QuotaView`",
     "admin quota set": "the `QuotaView`, as it is then",
+    "admin quota rm": "a list of the name for which nothing is set any more",
 }
 """What each command prints."""
 

@@ -26,7 +26,7 @@ USERS_COMMANDS = (
         "admin:add",
         (Argument("name", "The account's name: small letters, digits, dots, dashes, underscores."),),
         (
-            Option(("--admin",), "May add and remove accounts."),
+            Option(("--admin",), "May also see to accounts, agents and quotas."),
             Option(("--project",), "The project to work in, made if new; yours without this.", "NAME"),
             AS_JSON,
         ),
@@ -135,7 +135,7 @@ QUOTA_COMMANDS = (
         "Forget what was set for a user or a project: any number of GPUs, weight 1.",
         "quota:rm",
         (_NAME,),
-        (_PROJECT,),
+        (_PROJECT, AS_JSON),
         examples=("chisel admin quota rm bob", "chisel admin quota rm vision --project"),
     ),
 )  # fmt: skip

@@ -41,11 +41,13 @@ def set_(name: str, project: bool, gpus: str | None, weight: str | None, json: b
     return 0
 
 
-def rm(name: str, project: bool) -> int:
+def rm(name: str, project: bool, json: bool) -> int:
     screen = Screen()
     with api(screen) as backend:
         backend.delete_bytes(_path(name, project))
     screen.say(f"{_called(name, project)} may have any number of GPUs and weighs 1")
+    if json:
+        screen.json([name])
     return 0
 
 
