@@ -1,5 +1,5 @@
 -- What users and projects have had and hold. Kept in step with the attempts by the two sentences that
--- open and end one, under the lock `chisel-usage`, which is the last any transaction takes.
+-- open and end one, under the lock `chisel-usage`: see `store/usage.py`.
 create table usage (
     kind text not null check (kind in ('user', 'project')),
     id text not null,
