@@ -68,6 +68,7 @@ class Attempt:
         self._stopped_by = ""
         self._gone = asyncio.Event()
         self._ran = False
+        self._accepted = asyncio.Event()
         self._ran_or_ended = asyncio.Event()
         self._ended = False
         self._failed: Exit | None = None
@@ -243,7 +244,7 @@ class Attempt:
         self._note(settling=False, withheld="")
 
     def _withhold(self, reason: str) -> None:
-        if reason != self.entry.withheld:
+        if bool(reason) is not bool(self.entry.withheld):  # who is left changes by the second
             log.warning("gpus_withheld", gpus=self.entry.gpus, reason=reason)
             self._note(withheld=reason)
 
@@ -272,6 +273,9 @@ class Attempt:
             )
             # Only now: whatever installs requirements is to see none of them.
             secrets = await self._unless_stopped(self._services.secrets.of(entry.assignment))
+            # A renewal that was under way when the job was claimed, and is read late, takes it back as one
+            # that never arrived. User code runs only once that cannot be.
+            await self._unless_stopped(self._accepted.wait())
             if plan is None or secrets is None or self._stop.is_set():
                 return Exit(reason=EndReason.USER)
             make_spools(self._folder)
@@ -305,6 +309,7 @@ class Attempt:
         try:
             if self.entry.reported is None:
                 await self._report(JobState.PREPARING)
+            self._accepted.set()
             await self._ran_or_ended.wait()
             if self._ran and self.entry.reported is JobState.PREPARING:
                 await self._report(JobState.RUNNING)

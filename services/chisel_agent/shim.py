@@ -54,7 +54,8 @@ RING_AGAIN_SECONDS = 0.005
 LAST_RINGS = 200  # then the agent is not reading, and will look by itself when it does
 BLOCKED_POLL_SECONDS = 0.2
 KILL_AGAIN_SECONDS = 0.02
-LOOK_SECONDS = 30.0  # the longest sleep: leases are looked at even if the clock jumped
+LOOK_SECONDS = 30.0  # the longest sleep
+LEASE_LOOK_SECONDS = 2.0  # poll's clock stands still while the machine sleeps, a lease's does not
 DOORBELL = "../../doorbell"
 STREAMS = ("stdout", "stderr")
 
@@ -193,6 +194,8 @@ class Shim:
         ):
             if moment_due:
                 until = min(until, moment_due)
+        if self.lease_ends:
+            until = min(until, moment + LEASE_LOOK_SECONDS)
         return max(0.0, (until - moment) * 1000 + 0.5)
 
     def blocked(self) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,20 @@ async def test_what_a_renewal_does_not_name_is_killed_and_forgotten(world: World
         assert (await world.scheduler.end_of(after)).exit_code == 0
         assert ref not in world.scheduler.ends
         await until(lambda: not folder_of(world, ref).exists())
+
+
+async def test_a_job_taken_back_before_its_agent_was_heard_never_runs(world: World, tmp_path: Path) -> None:
+    world.scheduler.hears_progress.clear()
+    witness = tmp_path / "ran"
+    async with world.agent():
+        ref = await world.scheduler.submit(world.python(f"open({str(witness)!r}, 'w').close()"))
+        beside = await world.scheduler.submit(world.python("import time; time.sleep(0.2)"))
+        assert (await world.scheduler.end_of(beside)).exit_code == 0  # so long it had, and did not run
+        assert not witness.exists()
+        world.scheduler.held.discard(ref)
+        world.scheduler.hears_progress.set()
+        await until(lambda: not folder_of(world, ref).exists())
+    assert not witness.exists()
 
 
 async def test_what_has_ended_is_told_even_when_a_renewal_calls_it_gone(world: World) -> None:

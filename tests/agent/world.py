@@ -158,6 +158,10 @@ class FakeScheduler:
         """Whether a job that its agent came back without is given out again."""
         self.archived: set[AttemptRef] = set()
         self.held: set[AttemptRef] = set()
+        self.hears_progress = asyncio.Event()
+        self.hears_progress.set()
+        """Until this is set the first attempt whose progress is told gets no answer."""
+        self._first_told: AttemptRef | None = None
         self.session = ""
         self._queue: list[Assignment] = []
         self._given: dict[AttemptRef, Assignment] = {}
@@ -240,6 +244,9 @@ class FakeScheduler:
 
     async def _on_progress(self, progress: Progress) -> Progressed:
         ref = AttemptRef(job_id=progress.job_id, attempt=progress.attempt)
+        self._first_told = self._first_told or ref
+        if ref == self._first_told:
+            await self.hears_progress.wait()
         self._check(progress.session, ref)
         self.progress.append((ref, progress.state))
         await self._note()

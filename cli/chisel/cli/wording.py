@@ -17,8 +17,8 @@ NEXT_STEPS = {
     EndReason.DISK: "tell whoever runs the backend, then run it again",
     EndReason.USER: "run it again: chisel rerun {job}",
     EndReason.DRAIN: "your script did nothing wrong; run it again: chisel rerun {job}",
-    EndReason.LEASE_EXPIRED: "the machine failed, not your script: run it again",
-    EndReason.AGENT_LOST: "the machine failed, not your script: run it again",
+    EndReason.LEASE_EXPIRED: "the machine failed, not your script; run it again: chisel rerun {job}",
+    EndReason.AGENT_LOST: "the machine failed, not your script; run it again: chisel rerun {job}",
 }
 """What to do after an end. A failure of the script's own says it only where there is something to explain, a
 cancel of one's own not at all: `ending` knows."""

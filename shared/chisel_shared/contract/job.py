@@ -210,7 +210,7 @@ SENTENCES = {
     EndReason.USER: "it was cancelled",
     EndReason.DRAIN: "its agent was drained",
     EndReason.LEASE_EXPIRED: "its agent was out of contact for longer than its lease",
-    EndReason.AGENT_LOST: "its agent is gone",
+    EndReason.AGENT_LOST: "its agent, or the process that watched over it, is gone",
 }
 
 
