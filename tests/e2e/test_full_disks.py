@@ -37,7 +37,7 @@ def test_nats(tmp_path: Path) -> None:
     the scheduler says when."""
     with cluster_on("nats/jetstream", 48 * MIB) as cluster:
         disk = cluster.disks["nats/jetstream"]
-        ordeal = Ordeal(cluster, tmp_path, lines=150)
+        ordeal = Ordeal(cluster, tmp_path, lines=100)
         disk.fill()
         cluster.until(cluster.bus_alarm.exists)
         assert cluster.ill() == ["bus"]
@@ -58,7 +58,7 @@ def test_postgres(tmp_path: Path) -> None:
     and again whenever it is started before there is room."""
     with cluster_on("db", 160 * MIB) as cluster:
         disk = cluster.disks["db"]
-        ordeal = Ordeal(cluster, tmp_path, lines=200)
+        ordeal = Ordeal(cluster, tmp_path, lines=150)
         disk.fill()
         large = ["python", "job.py", os.urandom(8_000).hex(), "-a", "large"]
         write(tmp_path / "large", "job.py", "print('large ran')\n")
@@ -87,7 +87,7 @@ def test_storage(tmp_path: Path) -> None:
     """Uploads are refused while there is room for output yet; with none at all, output waits on the bus."""
     with cluster_on("storage", 64 * MIB) as cluster:
         disk = cluster.disks["storage"]
-        ordeal = Ordeal(cluster, tmp_path, lines=150)
+        ordeal = Ordeal(cluster, tmp_path, lines=100)
         disk.fill(leave_bytes=2 * MIB)
         write(tmp_path / "new", "job.py", "print('new ran')\n")
         refused = cluster.run(["python", "job.py", "-a", "new"], cwd=tmp_path / "new")

@@ -40,7 +40,7 @@ class Outage:
 OUTAGES = (
     *(Outage(f"{server} restarted", server, _stop) for server in ("postgres", "nats")),
     *(Outage(f"{server} crashed", server, _kill) for server in ("postgres", "nats")),
-    *(Outage(f"{server} away for 15 s", server, _kill, seconds=15) for server in ("postgres", "nats")),
+    *(Outage(f"{server} away for 8 s", server, _kill, seconds=8) for server in ("postgres", "nats")),
     Outage("nats came back without its store", "nats", _wipe, seconds=1),
 )
 
@@ -48,7 +48,7 @@ OUTAGES = (
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.name)
 def test_everything_goes_on_after(outage: Outage, own_cluster: Cluster, tmp_path: Path) -> None:
     cluster = own_cluster
-    ordeal = Ordeal(cluster, tmp_path, lines=100 + int(10 * outage.seconds))
+    ordeal = Ordeal(cluster, tmp_path, lines=60 + int(10 * outage.seconds))
     outlast(
         ordeal,
         outage.name,
