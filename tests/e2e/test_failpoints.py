@@ -47,8 +47,11 @@ IN_JOBS = [(service, name) for service, name in FOUND if name not in NEEDS_A_CAN
 
 @pytest.fixture(scope="module")
 def broken() -> Iterator[Cluster]:
-    """A cluster whose services these tests break; its agent is called `agent`."""
+    """A cluster whose services these tests break; its agent is called `agent`. What heals it comes by more
+    often than where nobody waits for it."""
     with running_cluster(agents={"agent": 2}) as running:
+        running.start_with("scheduler", REAP_SECONDS="1", RENEW_SECONDS="1")
+        running.start_with("agent", POLL_SECONDS="1", RENEW_SECONDS="1")
         yield running
 
 

@@ -107,11 +107,15 @@ class Cluster:
 
     def arm(self, name: str, failpoint: str) -> None:
         """Start a service or an agent anew with a failpoint armed; none with ""."""
+        self.start_with(name, FAILPOINT=failpoint)
+
+    def start_with(self, name: str, **settings: str) -> None:
+        """Start a service or an agent anew with these of its own settings changed, from now on."""
         server = self._servers[name]
         assert isinstance(server, Server)
         assert server.env is not None
-        prefix = "agent" if name in self._agents else name
-        server.env = {**server.env, f"CHISEL_{prefix.upper()}_FAILPOINT": failpoint}
+        prefix = "AGENT" if name in self._agents else name.upper()
+        server.env = {**server.env, **{f"CHISEL_{prefix}_{key}": value for key, value in settings.items()}}
         if name not in self._down:
             self.stop(name)
         self.start(name)
