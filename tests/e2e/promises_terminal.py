@@ -1,6 +1,7 @@
 """What the API reference promises to somebody who sits at a terminal."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,9 +77,12 @@ def _(reader: Reader) -> None:
 def _(reader: Reader) -> None:
     command = [str(Path(sys.executable).with_name("chisel")), "python", "train.py", "-a", "train"]
     env = reader.cluster.environment({"HOME": str(reader.home)})
+    new = reader.project / "new.txt"
+    new.write_text(os.urandom(16).hex())  # what the backend has is not sent again
     with on_terminal(command, cwd=reader.project, env=env) as terminal:
         assert terminal.finish() == 0
-    steps = [b"packing 1 file, ", b"uploading ", b"job ", b"running on "]
+    new.unlink()
+    steps = [b"packing 2 files, ", b"uploading ", b"job ", b"running on "]
     assert [terminal.shown.index(step) for step in steps] == sorted(
         terminal.shown.index(step) for step in steps
     )
