@@ -60,7 +60,7 @@ def test_where_the_user_is_and_what_is_installed(gateway: Gateway, chisel: Comma
         (JobEnd(reason=EndReason.SIGNAL, signal=9), 137, "failed: the script was ended by signal 9"),
         (JobEnd(reason=EndReason.OOM), 137, "ran out of memory"),
         (JobEnd(reason=EndReason.TIME_LIMIT), 124, "it reached its time limit"),
-        (JobEnd(reason=EndReason.AGENT_LOST), 125, "the machine failed, not your script: run it again"),
+        (JobEnd(reason=EndReason.AGENT_LOST), 125, "not your script; run it again: chisel rerun"),
         (
             JobEnd(reason=EndReason.DEPS, detail="ERROR: No matching distribution\nfound for nope"),
             125,
