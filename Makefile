@@ -16,9 +16,8 @@ demo: .venv/local.stamp  # the main job: train a network on four simulated GPUs,
 	@trap '$(DEMO) down' EXIT; trap 'exit 130' INT TERM; \
 	$(DEMO) up && $(DEMO) python docs/examples/digits/digits.py -d docs/examples/digits -a digits --gpu 4
 
-# Most tests wait more than they work, so half of them run beside the other half. What runs in the
-# background of a shell starts with Ctrl-C ignored: tests of Ctrl-C are not among those.
-BESIDE := agent auth chaos gateway scheduler shared storage
+# Most tests wait more than they work, so half of them run beside the other half.
+BESIDE := accounts agent auth chaos cli gateway scheduler sdk shared storage
 
 test: check  # everything that .ci/run runs
 	@$(BIN)/pytest $(addprefix tests/,$(BESIDE)) > .beside.log 2>&1 & beside=$$!; \

@@ -1,6 +1,7 @@
 """Fixtures every level of tests may use: one NATS and one Postgres a session, a database a test."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from tests.support.backends import (
     wanted_backend,
 )
 from tests.support.reaper import reaped
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and every command that a test
+# starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
