@@ -202,17 +202,20 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """How one thing changed. `delta_us` is B minus A, exactly `count_us` + `mean_us` for what both have:
-    more runs at A's mean, and B's runs at a changed mean."""
+    """How one kernel, or one operator, changed. Counts and times are means per capture. `delta_us` is B minus
+    A, exactly `count_us` + `mean_us`: more runs at A's mean, and B's runs at a changed mean."""
 
     name: str
     kind: str
-    """A kernel's kind, or `op`, `new`, `gone`."""
+    """A kernel's kind, or `op`."""
     grid: tuple[int, ...]
     block: tuple[int, ...]
     op: str
-    a_count: int
-    b_count: int
+    matched_by: str
+    """`launch`: name, grid and block are equal; `name`: only that; `op`: the name without its template
+    arguments, and the operator. Empty for what one side alone has."""
+    a_count: float
+    b_count: float
     a_us: float
     b_us: float
     delta_us: float
@@ -221,9 +224,9 @@ class Part(msgspec.Struct, frozen=True):
     change: float | None
     """Of the total, relative to A; None for what A does not have."""
     verdict: str
-    """`slower`, `faster`, `same` or `unclear`: by the rules in docs/reference/traces.md."""
+    """`slower`, `faster`, `more`, `fewer`, `new`, `gone`, `same` or `unclear`."""
     p: float | None
-    """Corrected for the number of comparisons; None when too few runs."""
+    """Corrected for the number of comparisons; None where nothing was tested."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -231,7 +234,7 @@ class Change(msgspec.Struct, frozen=True):
 
     name: str
     """`compute`, `exposed comm`, `exposed copy`, `idle: host`, `idle: launch`, `idle: unknown`, `outside`
-    (wall time before the first and after the last GPU event)."""
+    (before the first and after the last GPU event); without GPU work `in operators`, `outside operators`."""
     a_us: float
     b_us: float
     delta_us: float
