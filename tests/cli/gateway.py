@@ -346,6 +346,19 @@ def _json(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 
+async def _close(runner: web.AppRunner) -> None:
+    """Close it with every connection: what came meanwhile too, and those whose client reads no more."""
+    server = runner.server
+    assert server is not None
+    known = server.connections
+    await runner.cleanup()
+    await _end_tasks()
+    for handler in (*known, *server.connections):
+        if handler.transport is not None:
+            handler.transport.abort()
+    await asyncio.sleep(0)  # where transports let go of their sockets
+
+
 async def _end_tasks() -> None:
     """Handlers that still wait for something that will not come."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -373,9 +386,8 @@ def running(port: int = 0) -> Iterator[Gateway]:
     try:
         yield gateway
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_close(runner), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(_end_tasks())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
