@@ -3,7 +3,7 @@
 Open `report.py` first: the results, plain data that every reader of them shares. `read.py` makes columns
 (`columns.py`) of a file, and small modules answer one question each; `summary.py` and `diff.py` put the
 answers together. `report.py` and `sidecar.py` need msgspec alone, so a client that only shows what a server
-has computed loads no numpy.
+has computed loads no numpy; `repair.py` needs nothing, because the job itself mends what it saves.
 
 Times are microseconds as in the trace file, as floats; a name ends in `_us`, `_bytes` or `_seconds` for its
 unit. Shares lie between 0 and 1.
