@@ -117,6 +117,8 @@ class Kernel(msgspec.Struct, frozen=True):
     max_us: float
     share: float
     """Of the summed time of all GPU events."""
+    orphan: bool = False
+    """Its runs were launched before the recording began: a row of their own, in none of the times above."""
 
 
 class Op(msgspec.Struct, frozen=True):
@@ -130,6 +132,8 @@ class Op(msgspec.Struct, frozen=True):
     cpu_self_us: float
     share: float
     """Of the GPU time that operators have."""
+    launching: int = 0
+    """How many of the calls launched GPU work themselves."""
 
 
 class MemoryPoint(msgspec.Struct, frozen=True):
