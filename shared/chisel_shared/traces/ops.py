@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from chisel_shared.traces import intervals
-from chisel_shared.traces.columns import CPU_OP, Columns, Ints
+from chisel_shared.traces.columns import CPU_OP, Columns, Floats, Ints
 from chisel_shared.traces.gpu import GpuEvents
 from chisel_shared.traces.nesting import Nesting, nest
 from chisel_shared.traces.report import Op
@@ -78,6 +78,19 @@ def ops(found: Attribution) -> list[Op]:
         for one in np.flatnonzero((count > 0) | (launching > 0)).tolist()
     ]
     return sorted(rows, key=lambda row: (-row.gpu_us, -row.cpu_self_us, row.name))
+
+
+def time_by_call(found: Attribution) -> dict[str, Floats]:
+    """The GPU time of each call that launched something, by operator or graph launch, µs."""
+    call, us = _gpu_time_by_call(found)
+    launch, graph_us = _gpu_time_by_graph_launch(found)
+    name = np.concatenate([found.columns.name[found.nesting.row[call]], launch])
+    us = np.concatenate([us, graph_us])
+    order = np.argsort(name, kind="stable")
+    name, us = name[order], us[order]
+    first = np.flatnonzero(np.diff(name, prepend=-1))
+    runs = np.split(us, first[1:]) if len(first) else []
+    return {found.columns.names[name[at]]: one for at, one in zip(first.tolist(), runs, strict=True)}
 
 
 def _gpu_time_by_call(found: Attribution) -> tuple[Ints, "np.ndarray[tuple[int], np.dtype[np.float64]]"]:
