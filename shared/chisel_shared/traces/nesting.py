@@ -66,7 +66,10 @@ class Nesting:
 
 
 def nest(columns: Columns, *categories: int) -> Nesting:
-    row = columns.of(*categories)
+    return nest_rows(columns, columns.of(*categories))
+
+
+def nest_rows(columns: Columns, row: Ints) -> Nesting:
     row = row[np.lexsort((-columns.dur[row], columns.ts[row], columns.thread[row]))]
     thread, start, end = columns.thread[row].astype(np.int64), columns.ts[row], columns.end[row]
     parents, ends, cut = _sweep(thread.tolist(), start.tolist(), end.tolist())

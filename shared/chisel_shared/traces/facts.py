@@ -1,0 +1,25 @@
+"""Everything that has been found out about a trace, for the rules that draw conclusions."""
+
+from dataclasses import dataclass
+
+from chisel_shared.traces.columns import Columns
+from chisel_shared.traces.gaps import Gaps
+from chisel_shared.traces.gpu import GpuEvents
+from chisel_shared.traces.report import GpuTime, Idle, Kernel, Op, TraceInfo
+
+
+@dataclass(frozen=True)
+class Facts:
+    columns: Columns
+    gpu: GpuEvents
+    gaps: Gaps
+    trace: TraceInfo
+    time: GpuTime
+    idle: Idle
+    kernels: list[Kernel]
+    ops: list[Op]
+
+    def share(self, us: float) -> float:
+        """Of the span of the GPUs; of the wall time where there was no GPU work."""
+        whole = self.time.span_us or self.trace.wall_us
+        return us / whole if whole > 0 else 0.0
