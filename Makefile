@@ -17,7 +17,7 @@ demo: .venv/local.stamp  # the main job: train a network on four simulated GPUs,
 	$(DEMO) up && $(DEMO) python docs/examples/digits/digits.py -d docs/examples/digits -a digits --gpu 4
 
 # Most tests wait more than they work, so half of them run beside the other half.
-BESIDE := accounts agent auth chaos cli gateway scheduler sdk shared storage
+BESIDE := accounts agent auth chaos cli gateway scheduler sdk shared storage traces
 
 test: check  # everything that .ci/run runs
 	@$(BIN)/pytest $(addprefix tests/,$(BESIDE)) > .beside.log 2>&1 & beside=$$!; \

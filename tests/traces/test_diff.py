@@ -126,6 +126,14 @@ def test_few_runs_show_nothing() -> None:
     assert (part.verdict, part.p) == ("unclear", None)
 
 
+def test_faster_in_the_middle_and_slower_in_all_is_unclear() -> None:
+    after = 90 * np.random.default_rng(5).lognormal(0, 0.03, 40)
+    after[:3] = 4000.0
+    part = _part(diff([capture(_noisy(1))], [capture(runs("k", after.tolist()))]), "k")
+    assert part.delta_us > 0
+    assert part.verdict == "unclear"
+
+
 def test_what_does_not_matter_for_the_whole_is_not_called() -> None:
     big = runs("big", [1e6])
     found = diff([capture(big, _noisy(1))], [capture(big, _noisy(2, scale=1.5))])

@@ -23,6 +23,7 @@ def test_the_one_that_arrives_last_waits_least() -> None:
         (0, 2, 2),
     ]
     assert found.straggler == 1
+    assert [one.caused_us for one in found.ranks] == [0.0, 80.0]
     (kind,) = found.collectives
     assert (kind.count, kind.wait_us, kind.transfer_us, kind.elements) == (2, 80.0, 20.0, 1024)
     assert (found.unmatched, found.notes) == (0, ())
@@ -31,6 +32,7 @@ def test_the_one_that_arrives_last_waits_least() -> None:
 def test_ranks_that_take_turns_have_no_straggler() -> None:
     found = compare([_rank(0, (0.0, 50.0), (140.0, 10.0)), _rank(1, (40.0, 10.0), (100.0, 50.0))])
     assert found.straggler is None
+    assert [one.caused_us for one in found.ranks] == [40.0, 40.0]
 
 
 def test_who_makes_nobody_wait_for_long_is_none() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from chisel_shared.traces.columns import Columns
 from chisel_shared.traces.gaps import Gaps
 from chisel_shared.traces.gpu import GpuEvents
-from chisel_shared.traces.report import GpuTime, Idle, Kernel, Op, TraceInfo
+from chisel_shared.traces.report import Frame, GpuTime, Idle, Kernel, Op, TraceInfo
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Facts:
     trace: TraceInfo
     time: GpuTime
     idle: Idle
+    cpu: tuple[Frame, ...]
     kernels: list[Kernel]
     ops: list[Op]
 

@@ -65,6 +65,10 @@ def _is(frame: Frame | None, other: Frame) -> bool:
 
 
 def _cpu_line(summary: Summary) -> str:
+    line = next((frame for frame in summary.cpu if frame.file), None)
+    if line is not None and line.us >= WORTH_SHARE * summary.trace.wall_us:
+        share = percent(line.us / summary.trace.wall_us)
+        return f"no GPU work: {share} of the call in {_where(line, None)}"
     ops = [op for op in summary.ops if op.cpu_self_us > 0]
     if not ops:
         return f"no GPU work in {duration(summary.trace.wall_us)}, and no operator that took time"

@@ -59,6 +59,12 @@ def find_gaps(columns: Columns, gpu: GpuEvents) -> Gaps:
     return Gaps(*(np.concatenate([getattr(p, name) for p in parts]) for name in Gaps.__dataclass_fields__))
 
 
+def one_gap(start: float, end: float, thread: int) -> Gaps:
+    """A stretch in which only the CPU can have been at work."""
+    none, of_host = np.full(1, -1, np.int64), np.full(1, HOST, np.int8)
+    return Gaps(none, np.array([start]), np.array([end]), of_host, none, np.full(1, thread, np.int64))
+
+
 def _of_device(columns: Columns, gpu: GpuEvents, device: int) -> Gaps:
     found = intervals.gaps(timeline.busy(gpu))
     order = np.argsort(gpu.start, kind="stable")

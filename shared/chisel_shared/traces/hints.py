@@ -13,6 +13,7 @@ from chisel_shared.traces.report import Finding
 Rule = Callable[[Facts], Finding | None]
 
 RULES: dict[str, Rule] = {
+    "slow-line": idle_hints.slow_line,
     "no-gpu": idle_hints.no_gpu,
     "host-bound": idle_hints.host_bound,
     "sync": idle_hints.sync,

@@ -33,7 +33,7 @@ def idle(columns: Columns, gaps: Gaps) -> Idle:
         launch_us=gaps.total(LAUNCH),
         unknown_us=gaps.total(UNKNOWN),
         gaps=tuple(_explained(columns, gaps.where(largest))),
-        frames=tuple(_frames(columns, gaps.where(gaps.cause == HOST))),
+        frames=innermost(columns, gaps.where(gaps.cause == HOST)),
     )
 
 
@@ -125,7 +125,7 @@ def _python_threads(columns: Columns, thread: Ints) -> Ints:
 # All gaps together
 
 
-def _frames(columns: Columns, gaps: Gaps) -> list[Frame]:
+def innermost(columns: Columns, gaps: Gaps) -> tuple[Frame, ...]:
     """How long each shown frame, or each call where no Python was recorded, was the innermost one."""
     python = columns.of(PYTHON)
     rows = python if len(python) else columns.of(CPU_OP, ANNOTATION, RUNTIME, DRIVER)
@@ -144,7 +144,7 @@ def _frames(columns: Columns, gaps: Gaps) -> list[Frame]:
             name = columns.name[nesting.row[anchor[known]]]
             us += np.bincount(name, weights=np.maximum(own[known], 0.0), minlength=len(us))
     most = np.argsort(-us, kind="stable")[:MOST_FRAMES]
-    return [_as_frame(columns.names[name], float(us[name])) for name in most.tolist() if us[name] > 0]
+    return tuple(_as_frame(columns.names[name], float(us[name])) for name in most.tolist() if us[name] > 0)
 
 
 def _anchors(columns: Columns, nesting: Nesting, *, python: bool) -> Ints:

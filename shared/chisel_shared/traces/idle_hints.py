@@ -14,6 +14,7 @@ from chisel_shared.traces.waits import ALLOCATION, LOADER, SYNC, Wait, wait
 from chisel_shared.traces.wording import duration, percent
 
 HOST_BOUND_SHARE = 0.10
+SLOW_LINE_SHARE = 0.20
 WORTH_SHARE = 0.02
 SMALL_GAP_US = 20.0
 SMALL_GAPS_SHARE = 0.05
@@ -35,8 +36,33 @@ def no_gpu(facts: Facts) -> Finding | None:
         evidence=tuple(evidence),
         next_step="If it was to run on a GPU: move the model and its inputs there, `.to('cuda')`, and check"
         " `torch.cuda.is_available()` in the job.",
-        us=facts.trace.wall_us,
+        us=0.0,  # what it would save on a GPU, this trace cannot say
     )
+
+
+def slow_line(facts: Facts) -> Finding | None:
+    """Without GPU work: the line of Python in which most of the call went by."""
+    lines = [frame for frame in facts.cpu if frame.file]
+    if lines and lines[0].name in _recorded(facts):
+        return None  # that the call is in itself says nothing
+    if not lines or lines[0].us < SLOW_LINE_SHARE * facts.trace.wall_us:
+        return None
+    most, wall = lines[0], facts.trace.wall_us
+    return Finding(
+        code="slow-line",
+        text=f"{percent(most.us / wall)} of the call went by in {_where(most)}.",
+        evidence=tuple(f"{duration(frame.us)} of {duration(wall)} in {_where(frame)}" for frame in lines[:3]),
+        next_step=f"Make {most.name} cheaper: whole tensors instead of loops, or once before the loop, or"
+        " ahead in a DataLoader worker.",
+        us=most.us,
+    )
+
+
+def _recorded(facts: Facts) -> set[str]:
+    """What the recorded function may be called."""
+    sidecar = facts.trace.sidecar
+    function = sidecar.function.rpartition(".")[2] if sidecar else ""
+    return {function, facts.trace.name.partition(".")[0]}
 
 
 def host_bound(facts: Facts) -> Finding | None:

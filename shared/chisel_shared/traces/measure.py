@@ -6,13 +6,14 @@ import numpy as np
 
 from chisel_shared.traces import intervals
 from chisel_shared.traces.align import Runs
-from chisel_shared.traces.columns import ANNOTATION, CPU_OP, Columns, Ints
+from chisel_shared.traces.columns import ANNOTATION, CPU_OP, Columns
 from chisel_shared.traces.diff import Capture
 from chisel_shared.traces.gpu import COMM, gpu_events
 from chisel_shared.traces.kernels import groups
 from chisel_shared.traces.ops import Attribution, attribute, time_by_call
 from chisel_shared.traces.ranks import RankTrace, Run
 from chisel_shared.traces.report import Summary
+from chisel_shared.traces.steps import call
 
 _CPU_COLLECTIVES = ("gloo:", "ucc:", "mpi:")
 """How torch marks those that run on the CPU."""
@@ -25,7 +26,7 @@ def capture(columns: Columns, summary: Summary) -> Capture:
     return Capture(
         info=summary.trace,
         gpu=summary.gpu,
-        categories=_gpu_categories(summary) if has_gpu else _cpu_categories(columns, summary.trace.wall_us),
+        categories=_gpu_categories(summary) if has_gpu else _cpu_categories(columns),
         kernels=_kernels(attribution),
         ops=_gpu_ops(attribution) if has_gpu else _cpu_ops(attribution),
     )
@@ -80,20 +81,14 @@ def _gpu_categories(summary: Summary) -> dict[str, float]:
     }
 
 
-def _cpu_categories(columns: Columns, wall_us: float) -> dict[str, float]:
+def _cpu_categories(columns: Columns) -> dict[str, float]:
+    """Of the thread on which the call ran."""
+    called = call(columns)
     rows = columns.of(CPU_OP)
-    rows = rows[columns.thread[rows] == _main_thread(columns, rows)]
-    inside = intervals.union(columns.ts[rows], columns.end[rows]).length
-    return {"in operators": inside, "outside operators": wall_us - inside}
-
-
-def _main_thread(columns: Columns, ops: Ints) -> int:
-    """Where the recorded call ran; in a trace that does not mark it, where most operators did."""
-    marks = columns.of(ANNOTATION)
-    marks = marks[columns.names_that(lambda name: name.startswith("chisel::"))[columns.name[marks]]]
-    if len(marks):
-        return int(columns.thread[marks[0]])
-    return int(np.bincount(columns.thread[ops]).argmax()) if len(ops) else -1
+    rows = rows[columns.thread[rows] == called.thread]
+    start, end = np.maximum(columns.ts[rows], called.start), np.minimum(columns.end[rows], called.end)
+    inside = intervals.union(start, end).length
+    return {"in operators": inside, "outside operators": called.us - inside}
 
 
 # Kernels and operators

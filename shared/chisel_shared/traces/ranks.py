@@ -2,8 +2,8 @@
 
 The n-th collective of a process group is the same one on every rank, so it is matched by group, number and
 name, never by time. In it a rank waits from its own start until the last has started; the transfer is what
-the one that waits least takes. The straggler is the rank that arrives last most often, and that waits least
-itself: the time a rank spends in collectives tells the opposite of what one thinks.
+the one that waits least takes. The straggler is the rank for which the others wait most: it waits least
+itself, so the time a rank spends in collectives tells the opposite of what one thinks.
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +14,8 @@ from chisel_shared.traces.report import Collective, GpuTime, Rank, Ranks
 
 _MATTERS = 0.01
 """Of the time in collectives: who makes others wait for less is no straggler."""
+_MOST, _FAIR_SHARES = 0.5, 1.5
+"""The straggler causes more than half of all waiting, and more than one and a half times its fair share."""
 
 
 class Run(NamedTuple):
@@ -50,14 +52,16 @@ def compare(traces: Sequence[RankTrace]) -> Ranks:
     """Traces of different ranks of one job, in any order."""
     traces = sorted(traces, key=lambda trace: trace.rank)
     meetings, unmatched = _meet(traces)
-    waits: Counter[int] = Counter()
+    waits: dict[int, float] = defaultdict(float)
+    caused: dict[int, float] = defaultdict(float)
     last: Counter[int] = Counter()
     joined: Counter[int] = Counter()
     for meeting in meetings:
         latest = max(meeting.runs, key=lambda rank: meeting.runs[rank].start_us)
         last[latest] += 1
         for rank, wait in _waits(meeting).items():
-            waits[rank] += wait  # type: ignore[assignment]  # a counter adds floats as well
+            waits[rank] += wait
+            caused[latest] += wait
             joined[rank] += 1
     return Ranks(
         ranks=tuple(
@@ -67,13 +71,14 @@ def compare(traces: Sequence[RankTrace]) -> Ranks:
                 wall_us=trace.wall_us,
                 gpu=trace.gpu,
                 collectives=joined[trace.rank],
-                wait_us=float(waits[trace.rank]),
+                wait_us=waits[trace.rank],
+                caused_us=caused[trace.rank],
                 arrives_last=last[trace.rank],
             )
             for trace in traces
         ),
         collectives=_kinds(meetings),
-        straggler=_straggler(meetings, waits, last),
+        straggler=_straggler(meetings, caused),
         unmatched=unmatched,
         notes=_notes(traces, meetings, unmatched),
     )
@@ -126,16 +131,16 @@ def _kinds(meetings: Sequence[_Meeting]) -> tuple[Collective, ...]:
     return tuple(sorted(found, key=lambda one: (-(one.wait_us + one.transfer_us), one.name)))
 
 
-def _straggler(meetings: Sequence[_Meeting], waits: "Counter[int]", last: "Counter[int]") -> int | None:
-    """None when nobody waits for long, or when those that arrive last take turns."""
-    if not meetings:
-        return None
+def _straggler(meetings: Sequence[_Meeting], caused: dict[int, float]) -> int | None:
+    """None when nobody waits for long, or when ranks take turns in coming late."""
     everything = sum(run.us for meeting in meetings for run in meeting.runs.values())
-    (candidate, times), *others = last.most_common(2)
-    if sum(waits.values()) < _MATTERS * everything or (others and others[0][1] == times):
+    waited = sum(caused.values())
+    if waited <= _MATTERS * everything:
         return None
     present = {rank for meeting in meetings for rank in meeting.runs}
-    return candidate if waits[candidate] == min(waits[rank] for rank in present) else None
+    candidate = max(caused, key=lambda rank: caused[rank])
+    enough = max(_MOST, min(_FAIR_SHARES / len(present), 1.0)) * waited
+    return candidate if caused[candidate] > enough else None
 
 
 def _notes(traces: Sequence[RankTrace], meetings: Sequence[_Meeting], unmatched: int) -> tuple[str, ...]:

@@ -197,6 +197,8 @@ class Summary(msgspec.Struct, frozen=True):
     memory: tuple[Memory, ...]
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...]
+    cpu: tuple[Frame, ...] = ()
+    """Where the CPU was during the call, most time first; of a trace without GPU work."""
     notes: tuple[str, ...] = ()
     """What limits the reading: a cut file, operators hidden in graphs, spans that overlap."""
     schema: int = SCHEMA
@@ -284,6 +286,8 @@ class Rank(msgspec.Struct, frozen=True):
     wait_us: float
     """For later ranks, in matched collectives."""
     arrives_last: int
+    caused_us: float = 0.0
+    """What others waited for this one."""
 
 
 class Collective(msgspec.Struct, frozen=True):

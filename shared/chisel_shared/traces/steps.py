@@ -1,6 +1,7 @@
 """The marked stretches of a trace: the recorded call itself and the steps in it."""
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,13 +15,26 @@ CALL = "chisel::"
 STEP = "ProfilerStep#"
 
 
-def call_us(columns: Columns) -> float:
-    """How long the recorded call took, the longest of several. The whole window where none is marked."""
+class Call(NamedTuple):
+    start: float
+    end: float
+    us: float
+    thread: int
+    """-1: unknown."""
+
+
+def call(columns: Columns) -> Call:
+    """The recorded call, the longest of several. Where none is marked, the whole window, on the thread on which
+    most operators ran."""
     rows = columns.of(ANNOTATION, CPU_OP)
     rows = rows[columns.names_that(lambda name: name.startswith(CALL))[columns.name[rows]]]
     if len(rows):
-        return float(columns.dur[rows].max())
-    return columns.end_us - columns.start_us
+        row = int(rows[columns.dur[rows].argmax()])
+        start, end, us = float(columns.ts[row]), float(columns.end[row]), float(columns.dur[row])
+        return Call(start, end, us, int(columns.thread[row]))
+    ops = columns.thread[columns.of(CPU_OP)]
+    thread = int(np.bincount(ops).argmax()) if len(ops) else -1
+    return Call(columns.start_us, columns.end_us, columns.end_us - columns.start_us, thread)
 
 
 def steps(columns: Columns, gpu: GpuEvents) -> tuple[Step, ...]:

@@ -8,11 +8,11 @@ from chisel_shared.traces import hints, idle, kernels, memory, ops, steps, timel
 from chisel_shared.traces.columns import Columns
 from chisel_shared.traces.facts import Facts
 from chisel_shared.traces.first_line import first_line
-from chisel_shared.traces.gaps import find_gaps
+from chisel_shared.traces.gaps import find_gaps, one_gap
 from chisel_shared.traces.gpu import GpuEvents, gpu_events
 from chisel_shared.traces.ops import Attribution
 from chisel_shared.traces.read import read
-from chisel_shared.traces.report import Summary, TraceInfo
+from chisel_shared.traces.report import Frame, Summary, TraceInfo
 from chisel_shared.traces.sidecar import Sidecar
 from chisel_shared.traces.source import Where
 
@@ -43,6 +43,7 @@ def summarize(
         trace=trace_info(columns, name=name, sidecar=sidecar),
         time=timeline.total(devices),
         idle=idle.idle(columns, gaps),
+        cpu=() if len(gpu) else _cpu_frames(columns),
         kernels=kernels.kernels(columns, gpu, called.names),
         ops=ops.ops(called),
     )
@@ -51,6 +52,7 @@ def summarize(
         gpu=facts.time,
         devices=devices,
         idle=facts.idle,
+        cpu=facts.cpu,
         kernels=tuple(facts.kernels[:rows]),
         kernels_count=len(facts.kernels),
         ops=tuple(facts.ops[:rows]),
@@ -60,6 +62,12 @@ def summarize(
         findings=hints.findings(facts),
         notes=_notes(facts, called),
     )
+
+
+def _cpu_frames(columns: Columns) -> tuple[Frame, ...]:
+    """Where the CPU was during the call."""
+    called = steps.call(columns)
+    return idle.innermost(columns, one_gap(called.start, called.end, called.thread))
 
 
 def trace_info(columns: Columns, *, name: str, sidecar: Sidecar | None) -> TraceInfo:
@@ -75,7 +83,7 @@ def trace_info(columns: Columns, *, name: str, sidecar: Sidecar | None) -> Trace
         events=columns.events,
         truncated=columns.truncated,
         repaired=max(columns.repaired, told.repaired),
-        wall_us=steps.call_us(columns),
+        wall_us=steps.call(columns).us,
         call=told.call,
         cold=sidecar is not None and told.call == 1,
         rank=told.rank if told.rank is not None else _number(distributed.get("rank")),

@@ -63,8 +63,8 @@ def _of_part(pair: Pair, a: Sample, b: Sample, p: float | None, gpu_us: float) -
     shift = float(np.median(b) - np.median(a))
     if abs(shift) <= max(NOTICEABLE * float(np.median(a)), 2 * spread(a)):
         return "same"
-    if p is None:
-        return "unclear"
+    if p is None or (shift > 0) is not (by_mean > 0):
+        return "unclear"  # half of the runs became faster, and a few much slower, say
     if p >= FALSE_SHARE or not _apart(pair, shift):
         return "unclear"
     return "slower" if shift > 0 else "faster"
