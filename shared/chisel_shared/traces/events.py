@@ -126,7 +126,7 @@ class Events:
         if not places:
             return None, data
         for place in places:
-            events = self._decoded(data[: place.start() + 1])
+            events = self._decoded(b"".join((b"[", memoryview(data)[: place.start() + 1], b"]")))
             if events is not None:
                 break
         else:
@@ -135,9 +135,8 @@ class Events:
         # Past the end of the array the comma belongs to the metadata.
         return events, data[place.end() if self._tail is None else place.start() + 1 :]
 
-    def _decoded(self, piece: bytes) -> list[Event] | None:
-        """None when it does not decode; then nothing of it has been counted."""
-        whole = b"[" + piece + b"]"
+    def _decoded(self, whole: bytes) -> list[Event] | None:
+        """Of a piece in brackets. None when it does not decode; then nothing of it has been counted."""
         try:
             return _EVENTS.decode(whole)
         except msgspec.ValidationError:
@@ -147,7 +146,7 @@ class Events:
                 return self._to_the_end(whole[:-1], int(found[1]))
             if "truncated" in str(error):
                 return None
-        mended, count = repair.mend(piece)
+        mended, count = repair.mend(whole[1:-1])
         if not count:
             return None
         try:

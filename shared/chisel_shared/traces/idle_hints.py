@@ -11,7 +11,7 @@ from chisel_shared.traces.gaps import HOST, UNKNOWN, syncs
 from chisel_shared.traces.nesting import nest_rows
 from chisel_shared.traces.report import Finding, Frame
 from chisel_shared.traces.waits import ALLOCATION, LOADER, SYNC, Wait, wait
-from chisel_shared.traces.wording import duration, percent
+from chisel_shared.traces.wording import duration, percent, times
 
 HOST_BOUND_SHARE = 0.10
 SLOW_LINE_SHARE = 0.20
@@ -107,10 +107,10 @@ def sync(facts: Facts) -> Finding | None:
     calls = Counter(facts.columns.name_of(row) for row in rows[rows >= 0].tolist())
     return Finding(
         code="sync",
-        text=f"The CPU waited for the GPU {sum(calls.values()):,} times and had launched nothing ahead.",
+        text=f"The CPU waited for the GPU {times(sum(calls.values()), 'time')} and had launched nothing ahead.",
         evidence=(
             f"{duration(us)} of gaps began inside such a call, {percent(facts.share(us))} of all",
-            *(f"{name}, {count:,} times" for name, count in calls.most_common(3)),
+            *(f"{name}, {times(count, 'time')}" for name, count in calls.most_common(3)),
         ),
         next_step=SYNC.cure,
         us=us,
@@ -145,7 +145,7 @@ def allocation(facts: Facts) -> Finding | None:
         text="The GPU waits while memory is asked of the driver.",
         evidence=(
             f"{duration(us)} of gaps in it, {percent(facts.share(us))} of all",
-            *(f"{name}, {count:,} times" for name, count in calls.most_common(3)),
+            *(f"{name}, {times(count, 'time')}" for name, count in calls.most_common(3)),
         ),
         next_step=ALLOCATION.cure,
         us=us,
@@ -193,7 +193,7 @@ def slow_optimizer(facts: Facts) -> Finding | None:
     mean = float(gpu.dur[inside].mean())
     return Finding(
         code="slow-optimizer",
-        text=f"The optimizer launches {launched // len(rows):,} kernels a step and leaves the GPU idle meanwhile.",
+        text=f"The optimizer launches {launched // len(rows):,} kernels a step and leaves the GPU idle.",
         evidence=(
             f"{duration(us)} idle inside {len(rows):,} optimizer steps, {percent(facts.share(us))} of all",
             f"{duration(mean)} a kernel",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from chisel_shared.traces.facts import Facts
 from chisel_shared.traces.report import Finding, Kernel
-from chisel_shared.traces.wording import duration, percent, short_kernel
+from chisel_shared.traces.wording import duration, percent, short_kernel, times
 
 EXPOSED_COMM_SHARE = 0.05
 EXPOSED_COPY_SHARE = 0.02
@@ -20,9 +20,9 @@ SLOW_CLOCK = 0.90
 _UNALIGNED = re.compile(r"(?:gemm|fprop|dgrad|wgrad).*align[124](?!\d)")
 _HALF = re.compile(r"bf16|f16|half|h16|s16816|h884|h1688")
 _FP32 = re.compile(r"sgemm|simt_f32|ffma|gemm_fp32|f32f32_f32f32_f32")
-_SOFTMAX = re.compile(r"softmax", re.IGNORECASE)
-_FUSED_ATTENTION = re.compile(r"flash|fmha|mem_eff|cudnn.*sdpa|attention", re.IGNORECASE)
-_PAGEABLE = re.compile(r"pageable", re.IGNORECASE)
+_SOFTMAX = re.compile(r"[Ss]oft[Mm]ax")
+_FUSED_ATTENTION = re.compile(r"flash|Flash|fmha|mem_eff|sdpa|[Aa]ttention")
+_PAGEABLE = re.compile(r"[Pp]ageable")
 
 
 def exposed_comm(facts: Facts) -> Finding | None:
@@ -37,8 +37,8 @@ def exposed_comm(facts: Facts) -> Finding | None:
             f"{percent(hidden)} of {duration(facts.time.comm_us)} communication is hidden behind computation",
             *_largest([kernel for kernel in _known(facts) if kernel.kind == "comm"]),
         ),
-        next_step="See who arrives last: `chisel trace ranks JOB`. Then overlap: larger buckets in DDP, prefetch in"
-        " FSDP, fewer and larger collectives.",
+        next_step="See who arrives last: `chisel trace ranks JOB`. Then overlap: larger buckets in DDP,"
+        " prefetch in FSDP, fewer and larger collectives.",
         us=us,
     )
 
@@ -51,14 +51,14 @@ def exposed_copy(facts: Facts) -> Finding | None:
         code="exposed-copy",
         text=f"Copies hold the GPU up for {duration(us)}, {percent(facts.share(us))} of all.",
         evidence=_largest([kernel for kernel in _known(facts) if kernel.kind == "copy"]),
-        next_step="Copy ahead on a stream of its own, from pinned memory with `non_blocking=True`; keep on the GPU"
-        " what is used again.",
+        next_step="Copy ahead on a stream of its own, from pinned memory with `non_blocking=True`; keep on the"
+        " GPU what is used again.",
         us=us,
     )
 
 
 def pageable_copy(facts: Facts) -> Finding | None:
-    found = [kernel for kernel in _known(facts) if kernel.kind == "copy" and _PAGEABLE.search(kernel.name)]
+    found = [kernel for kernel in _named(facts, _PAGEABLE) if kernel.kind == "copy"]
     us = sum(kernel.us for kernel in found)
     if facts.share(us) < PAGEABLE_SHARE:
         return None
@@ -90,20 +90,21 @@ def dominant_kernel(facts: Facts) -> Finding | None:
     return Finding(
         code="dominant-kernel",
         text=f"{short_kernel(first.name)} is {percent(share)} of GPU time{by}.",
-        evidence=(f"{count:,} runs, {duration(us / count)} each, {duration(us)} in all", first.name[:200]),
-        next_step="Look at this one first: its data type, its shapes (`record_shapes=True`), a fused or compiled"
-        " version of the operator.",
+        evidence=(
+            f"{times(count, 'run')}, {duration(us / count)} each, {duration(us)} in all",
+            first.name[:200],
+        ),
+        next_step="Look at this one first: its data type, its shapes (`record_shapes=True`), a fused or"
+        " compiled version of the operator.",
         us=us,
     )
 
 
 def unfused_attention(facts: Facts) -> Finding | None:
-    known = _known(facts)
-    softmax = [kernel for kernel in known if _SOFTMAX.search(kernel.name) and "log" not in kernel.op]
+    softmax = [kernel for kernel in _named(facts, _SOFTMAX) if "log" not in kernel.op]
     us = sum(kernel.us for kernel in softmax)
     products = sum(op.gpu_us for op in facts.ops if op.name in ("aten::bmm", "aten::baddbmm"))
-    fused = any(_FUSED_ATTENTION.search(kernel.name) for kernel in known)
-    if not products or fused or us / _gpu_us(facts) < ATTENTION_SHARE:
+    if not products or us / _gpu_us(facts) < ATTENTION_SHARE or _named(facts, _FUSED_ATTENTION):
         return None
     return Finding(
         code="unfused-attention",
@@ -117,7 +118,7 @@ def unfused_attention(facts: Facts) -> Finding | None:
 
 
 def unaligned_matmul(facts: Facts) -> Finding | None:
-    found = [k for k in _known(facts) if _UNALIGNED.search(k.name) and _HALF.search(k.name)]
+    found = [kernel for kernel in _named(facts, _UNALIGNED) if _HALF.search(kernel.name)]
     us = sum(kernel.us for kernel in found)
     if us / _gpu_us(facts) < UNALIGNED_SHARE:
         return None
@@ -133,7 +134,7 @@ def unaligned_matmul(facts: Facts) -> Finding | None:
 
 
 def fp32_matmul(facts: Facts) -> Finding | None:
-    found = [kernel for kernel in _known(facts) if _FP32.search(kernel.name)]
+    found = _named(facts, _FP32)
     us = sum(kernel.us for kernel in found)
     if us / _gpu_us(facts) < FP32_SHARE:
         return None
@@ -173,6 +174,12 @@ def _known(facts: Facts) -> list[Kernel]:
     return [kernel for kernel in facts.kernels if not kernel.orphan]
 
 
+def _named(facts: Facts, pattern: re.Pattern[str]) -> list[Kernel]:
+    known = _known(facts)
+    names = {name for name in {kernel.name for kernel in known} if pattern.search(name)}
+    return [kernel for kernel in known if kernel.name in names]
+
+
 def _gpu_us(facts: Facts) -> float:
     """The summed time of the events; infinite for none, so that no share of it is worth anything."""
     return sum(kernel.us for kernel in _known(facts)) or float("inf")
@@ -181,6 +188,6 @@ def _gpu_us(facts: Facts) -> float:
 def _largest(kernels: Iterable[Kernel]) -> tuple[str, ...]:
     most = sorted(kernels, key=lambda kernel: -kernel.us)[:3]
     return tuple(
-        f"{short_kernel(kernel.name)}: {kernel.count:,} runs, {duration(kernel.mean_us)} each"
+        f"{short_kernel(kernel.name)}: {times(kernel.count, 'run')}, {duration(kernel.mean_us)} each"
         for kernel in most
     )

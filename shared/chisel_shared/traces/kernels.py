@@ -68,27 +68,28 @@ def totals(gpu: GpuEvents) -> dict[str, float]:
 def kernels(columns: Columns, gpu: GpuEvents, ops: Sequence[str]) -> list[Kernel]:
     """A row for each kernel and launch shape, and for each of the orphans' of their own, longest first.
     `ops[i]` is the operator that launched GPU event `i`, or empty."""
-    everything = float(gpu.dur.sum())
+    everything = math.fsum(gpu.dur.tolist())
     rows = []
     for orphan in (False, True):
         which = np.flatnonzero(gpu.orphan == orphan)
         for key, members in groups(columns, gpu.where(gpu.orphan == orphan)):
-            members = which[members]
-            found = gpu.dur[members]
-            total = math.fsum(found.tolist())
+            events = which[members].tolist()
+            found = sorted(gpu.dur[events].tolist())
+            count, middle = len(found), len(found) // 2
+            total = math.fsum(found)
             rows.append(
                 Kernel(
                     name=key.name,
                     kind=key.kind,
                     grid=key.grid,
                     block=key.block,
-                    op=_op_of_most(ops, members, found),
-                    count=len(found),
+                    op=_op_of_most(ops, events, gpu.dur),
+                    count=count,
                     us=total,
-                    mean_us=total / len(found),
-                    median_us=float(np.median(found)),
-                    min_us=float(found.min()),
-                    max_us=float(found.max()),
+                    mean_us=total / count,
+                    median_us=found[middle] if count % 2 else (found[middle - 1] + found[middle]) / 2,
+                    min_us=found[0],
+                    max_us=found[-1],
                     share=total / everything if everything else 0.0,
                     orphan=orphan,
                 )
@@ -96,8 +97,8 @@ def kernels(columns: Columns, gpu: GpuEvents, ops: Sequence[str]) -> list[Kernel
     return sorted(rows, key=lambda row: -row.us)
 
 
-def _op_of_most(ops: Sequence[str], members: Ints, dur: Floats) -> str:
-    time: dict[str, float] = {}
-    for member, us in zip(members.tolist(), dur.tolist(), strict=True):
-        time[ops[member]] = time.get(ops[member], 0.0) + us
-    return max(time, key=lambda op: time[op])
+def _op_of_most(ops: Sequence[str], events: list[int], dur: Floats) -> str:
+    names = {ops[event] for event in events}
+    if len(names) == 1:
+        return names.pop()
+    return max(sorted(names), key=lambda op: sum(dur[event] for event in events if ops[event] == op))

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,20 +74,67 @@ def nest(columns: Columns, *categories: int) -> Nesting:
 def nest_rows(columns: Columns, row: Ints) -> Nesting:
     row = row[np.lexsort((-columns.dur[row], columns.ts[row], columns.thread[row]))]
     thread, start, end = columns.thread[row].astype(np.int64), columns.ts[row], columns.end[row]
-    parents, ends, cut = _sweep(thread.tolist(), start.tolist(), end.tolist())
-    return Nesting(row, thread, start, np.array(ends, np.float64), np.array(parents, np.int64), cut)
+    parent = np.full(len(row), -1, np.int64)
+    whole = end.copy()
+    cut = 0
+    first = np.flatnonzero(np.diff(thread, prepend=-1))
+    for low, high in pairwise([*first.tolist(), len(row)]):
+        found = by_levels(start[low:high], end[low:high])
+        if found is None:
+            found, cuts = by_stack(start[low:high], end[low:high])
+            cut += cuts
+        inside = found.parent >= 0
+        parent[low:high][inside] = found.parent[inside] + low
+        whole[low:high] = found.end
+    return Nesting(row, thread, start, whole, parent, cut)
 
 
-def _sweep(thread: list[int], start: list[float], end: list[float]) -> tuple[list[int], list[float], int]:
-    parents = [-1] * len(start)
+class Parents(NamedTuple):
+    """Of the events of one thread, in their order."""
+
+    parent: Ints
+    end: Floats
+
+
+def by_levels(start: Floats, end: Floats) -> Parents | None:
+    """All events of a depth at once; None when they do not nest, which only `by_stack` can put right.
+
+    How deep an event lies is the number of events that began before it less those that ended before it.
+    """
+    # What is shorter than the tolerance encloses nothing.
+    long = np.flatnonzero(end > start + TOLERANCE_US)
+    begun = np.searchsorted(long, np.arange(len(start)), side="left")
+    depth = begun - np.searchsorted(np.sort(end[long]), start + TOLERANCE_US, side="right")
+    if len(depth) and depth.min() < 0:
+        return None
+    end = end.copy()
+    parent = np.full(len(start), -1, np.int64)
+    by_depth = np.argsort(depth, kind="stable")
+    bounds = np.searchsorted(depth[by_depth], np.arange(int(depth.max(initial=0)) + 2))
+    above: Ints = np.zeros(0, np.int64)
+    for level, (low, high) in enumerate(pairwise(bounds.tolist())):
+        here = by_depth[low:high]
+        if level:
+            place = np.searchsorted(above, here, side="left") - 1
+            if not len(above) or place.min(initial=0) < 0:
+                return None
+            parent[here] = above[place]
+            if (end[here] > end[parent[here]] + TOLERANCE_US).any():
+                return None
+            end[here] = np.minimum(end[here], end[parent[here]])
+        above = here[end[here] > start[here] + TOLERANCE_US]
+    return Parents(parent, end)
+
+
+def by_stack(starts: Floats, ends: Floats) -> tuple[Parents, int]:
+    """One event after the other, as they were recorded. An event that outlasts the one around it is cut at
+    that one's end; how many were."""
+    end = ends.tolist()
+    parents = [-1] * len(end)
     stack: list[int] = []
     open_until = -np.inf
-    on = -1
     cut = 0
-    for place, begin in enumerate(start):
-        if thread[place] != on:
-            on = thread[place]
-            stack.clear()
+    for place, begin in enumerate(starts.tolist()):
         while stack and open_until <= begin + TOLERANCE_US:
             stack.pop()
             open_until = end[stack[-1]] if stack else -np.inf
@@ -96,4 +145,4 @@ def _sweep(thread: list[int], start: list[float], end: list[float]) -> tuple[lis
                 end[place] = open_until
         stack.append(place)
         open_until = end[place]
-    return parents, end, cut
+    return Parents(np.array(parents, np.int64), np.array(end, np.float64)), cut

@@ -23,6 +23,10 @@ def duration(us: float) -> str:
     return f"{value:,.{digits}f} {unit}"
 
 
+def times(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def short_kernel(name: str) -> str:
     """A kernel's name without return type, template arguments and parameters; of a wrapper's, which all
     have one name, the first argument."""
