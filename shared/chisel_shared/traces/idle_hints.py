@@ -105,9 +105,10 @@ def sync(facts: Facts) -> Finding | None:
     if facts.share(us) < WORTH_SHARE:
         return None
     calls = Counter(facts.columns.name_of(row) for row in rows[rows >= 0].tolist())
+    often = times(sum(calls.values()), "time")
     return Finding(
         code="sync",
-        text=f"The CPU waited for the GPU {times(sum(calls.values()), 'time')} and had launched nothing ahead.",
+        text=f"The CPU waited for the GPU {often} and had launched nothing ahead.",
         evidence=(
             f"{duration(us)} of gaps began inside such a call, {percent(facts.share(us))} of all",
             *(f"{name}, {times(count, 'time')}" for name, count in calls.most_common(3)),

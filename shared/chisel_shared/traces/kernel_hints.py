@@ -51,8 +51,8 @@ def exposed_copy(facts: Facts) -> Finding | None:
         code="exposed-copy",
         text=f"Copies hold the GPU up for {duration(us)}, {percent(facts.share(us))} of all.",
         evidence=_largest([kernel for kernel in _known(facts) if kernel.kind == "copy"]),
-        next_step="Copy ahead on a stream of its own, from pinned memory with `non_blocking=True`; keep on the"
-        " GPU what is used again.",
+        next_step="Copy ahead on a stream of its own, from pinned memory with `non_blocking=True`; keep on"
+        " the GPU what is used again.",
         us=us,
     )
 
@@ -108,8 +108,8 @@ def unfused_attention(facts: Facts) -> Finding | None:
         return None
     return Finding(
         code="unfused-attention",
-        text=f"Softmax between batched products takes {percent(us / _gpu_us(facts))} of GPU time: attention step by"
-        " step.",
+        text=f"Softmax between batched products takes {percent(us / _gpu_us(facts))} of GPU time:"
+        " attention is not fused.",
         evidence=(f"aten::bmm {duration(products)}", *_largest(softmax)),
         next_step="Use `torch.nn.functional.scaled_dot_product_attention`, in transformers"
         " `attn_implementation='sdpa'`.",
@@ -128,7 +128,7 @@ def unaligned_matmul(facts: Facts) -> Finding | None:
         text=f"Half precision products on kernels for unaligned shapes: {duration(us)}"
         + (f" in {', '.join(ops[:3])}." if ops else "."),
         evidence=_largest(found),
-        next_step="Pad the inner and outer sizes (hidden, vocabulary, heads) to multiples of 8, better of 64.",
+        next_step="Pad the inner and outer sizes (hidden, vocabulary, heads) to multiples of 8, or 64.",
         us=us,
     )
 
@@ -164,7 +164,7 @@ def throttled(facts: Facts) -> Finding | None:
                     "because of " + ", ".join(gpu.throttled),
                     *([f"{gpu.temperature_c} °C"] if gpu.temperature_c is not None else []),
                 ),
-                next_step="Compare times with care; ask who runs the machine about its power limit and cooling.",
+                next_step="Compare times with care; ask who runs the machine about power limit and cooling.",
                 us=facts.time.busy_us * (1 - clock / gpu.max_sm_clock_mhz),
             )
     return None

@@ -109,8 +109,8 @@ def _notes(facts: Facts, called: Attribution) -> tuple[str, ...]:
         notes.append("The first call of its process: initialisation and compilation are in it.")
     if facts.time.orphans:
         notes.append(
-            f"{facts.time.orphans:,} GPU events were launched before the recording began and are in none of the"
-            " times: synchronize before recording."
+            f"{facts.time.orphans:,} GPU events were launched before the recording began and are in none of"
+            " the times: synchronize before recording."
         )
     if graph := int(called.graph.sum()):
         notes.append(

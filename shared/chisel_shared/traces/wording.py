@@ -13,12 +13,11 @@ def percent(share: float) -> str:
 
 def duration(us: float) -> str:
     """With three digits that matter."""
-    for size, unit in ((1e6, "s"), (1e3, "ms")):
-        if us >= size:
-            value = us / size
-            break
-    else:
-        value, unit = us, "µs"
+    value, unit = us, "µs"
+    if us >= 1e6:
+        value, unit = us / 1e6, "s"
+    elif us >= 1e3:
+        value, unit = us / 1e3, "ms"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {unit}"
 
