@@ -16,6 +16,8 @@ from chisel_shared.traces import repair
 from chisel_shared.traces.source import BLOCK_BYTES, Blocks, TraceError
 
 MAX_EVENT_BYTES = 64 << 20
+MAX_UNBALANCED_BYTES = 8 << 20
+"""What lists of objects inside of an event may hide the places between events for."""
 MAX_METADATA_BYTES = 64 << 20
 MAX_DAMAGED = 1000
 """More events than these that cannot be read: the file is something else."""
@@ -53,6 +55,10 @@ _LENIENT = json.JSONDecoder(strict=False)
 _UNREADABLE = (ValueError, RecursionError)
 
 
+class _Unbalanced(Exception):
+    """The piece ends inside of an event."""
+
+
 class Events:
     """Iterate once; the other attributes are complete after it."""
 
@@ -82,9 +88,7 @@ class Events:
                 break
             piece, rest_after = self._piece(rest)
             if piece is None:
-                if len(rest) > MAX_EVENT_BYTES:
-                    raise TraceError(f"An event is larger than {MAX_EVENT_BYTES:,} bytes: this is no trace.")
-                wanted = len(rest) + BLOCK_BYTES
+                wanted = 2 * len(rest)
                 continue
             wanted = BLOCK_BYTES
             rest = rest_after
@@ -121,15 +125,25 @@ class Events:
     # Pieces
 
     def _piece(self, data: bytes) -> tuple[list[Event] | None, bytes]:
-        """The events up to a place between two of them, and the bytes after that place."""
+        """The events up to a place between two of them, and the bytes after that place; None: more is needed
+        to see such a place."""
         places = _places_between(data)
-        if not places:
-            return None, data
+        events = None
+        unbalanced = 0
         for place in places:
-            events = self._decoded(b"".join((b"[", memoryview(data)[: place.start() + 1], b"]")))
+            try:
+                events = self._decoded(b"".join((b"[", memoryview(data)[: place.start() + 1], b"]")))
+            except _Unbalanced:
+                unbalanced += 1
             if events is not None:
                 break
-        else:
+        if events is None:
+            if unbalanced == len(places) and len(data) < (
+                MAX_UNBALANCED_BYTES if places else MAX_EVENT_BYTES
+            ):
+                return None, data
+            if not places:
+                raise TraceError(f"An event is larger than {MAX_EVENT_BYTES:,} bytes: this is no trace.")
             place = places[0]
             events = self._salvaged(data[: place.start() + 1], last=False)
         # Past the end of the array the comma belongs to the metadata.
@@ -145,7 +159,7 @@ class Events:
             if (found := _TRAILING.search(str(error))) is not None:
                 return self._to_the_end(whole[:-1], int(found[1]))
             if "truncated" in str(error):
-                return None
+                raise _Unbalanced from error
         mended, count = repair.mend(whole[1:-1])
         if not count:
             return None
