@@ -230,7 +230,7 @@ def test_a_file_that_is_mostly_damaged_is_no_trace() -> None:
 def test_collectives_say_what_they_move() -> None:
     trace = Trace()
     trace.kernel(0, 1, launch=0)
-    told = {
+    told: dict[str, Any] = {
         "Collective name": "allreduce",
         "In msg nelems": 1024,
         "Out msg nelems": 1024,

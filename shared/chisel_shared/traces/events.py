@@ -31,6 +31,7 @@ _BETWEEN = re.compile(rb'\}\s*+,\s*+(?=\{\s*+")')
 objects inside of an event; then the piece does not decode, and an earlier place is tried."""
 _BETWEEN_TEXT = re.compile(r'\}\s*+,\s*+(?=\{\s*+")')
 _GAP = re.compile(r"[\s,]*+")
+_UNFINISHED = re.compile(r"[-+.\w\\]*+\s*+\Z")
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 _SEARCH_BYTES = 64 << 10
 _TRIES = 4
@@ -185,13 +186,13 @@ class Events:
     def _last(self, rest: bytes) -> list[Event]:
         """The events of what remains at the end of the file: with the end of the array, or cut."""
         events = self._array(rest)
-        if events is None:
-            mended, count = repair.mend(rest)
-            if count:
-                self.repaired += count
-                rest = mended
-                events = self._array(rest)
-        return self._cut(rest) if events is None else events
+        if events is not None:
+            return events
+        mended, count = repair.mend(rest)
+        if count and (events := self._array(mended)) is not None:
+            self.repaired += count
+            return events
+        return self._cut(rest)
 
     def _array(self, rest: bytes) -> list[Event] | None:
         whole = b"[" + rest
@@ -207,10 +208,15 @@ class Events:
         """Most of it at once, event by event what lies around the cut."""
         for place in _places_between(rest):
             try:
-                events = _EVENTS.decode(b"[" + rest[: place.start() + 1] + b"]")
-            except _UNREADABLE:
+                events = self._decoded(b"".join((b"[", memoryview(rest)[: place.start() + 1], b"]")))
+            except _Unbalanced:
                 continue
-            return events + self._salvaged(rest[place.end() :], last=True)
+            if events is not None:
+                return (
+                    events
+                    if self._tail is not None
+                    else events + self._salvaged(rest[place.end() :], last=True)
+                )
         return self._salvaged(rest, last=True)
 
     def _salvaged(self, piece: bytes, *, last: bool) -> list[Event]:
@@ -224,13 +230,13 @@ class Events:
                 break
             try:
                 value, at = _LENIENT.raw_decode(text, at)
-            except _UNREADABLE:
-                following = _BETWEEN_TEXT.search(text, at + 1)
-                if following is None:
-                    if not last:
-                        self._damage()
+            except _UNREADABLE as error:
+                if last and _ends_in(text, error):
                     break
                 self._damage()
+                following = _BETWEEN_TEXT.search(text, at + 1)
+                if following is None:
+                    break
                 at = following.end()
                 continue
             if isinstance(value, dict):
@@ -300,6 +306,13 @@ def _places_between(data: bytes) -> list[re.Match[bytes]]:
         if found or window >= len(data):
             return found[: -_TRIES - 1 : -1]
         window *= 8
+
+
+def _ends_in(text: str, error: Exception) -> bool:
+    """Whether it was only the end of the text that kept a value from being whole."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.msg.startswith("Unterminated string") or _UNFINISHED.match(text, error.pos) is not None
 
 
 def _past_gap(text: str, at: int) -> int:

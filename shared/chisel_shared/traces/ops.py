@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chisel_shared.traces import intervals
-from chisel_shared.traces.columns import CPU_OP, Columns, Floats, Ints
+from chisel_shared.traces.columns import CPU_OP, Columns, Floats, Ints, Mask
 from chisel_shared.traces.gpu import GpuEvents
 from chisel_shared.traces.nesting import Nesting, nest
 from chisel_shared.traces.report import Op
@@ -25,7 +27,7 @@ class Attribution:
     """Of the operators."""
     op: Ints
     """For each GPU event the place in `nesting` of the innermost operator around its launch; -1: none."""
-    graph: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    graph: Mask
     """For each GPU event whether it was launched with others by a graph: operators are unknown inside."""
 
     @cached_property
@@ -56,13 +58,13 @@ def ops(found: Attribution) -> list[Op]:
     names = len(columns.names)
     name = columns.name[nesting.row]
     count = np.bincount(name, minlength=names)
-    cpu = np.bincount(name, weights=nesting.end - nesting.start, minlength=names)
-    own = np.bincount(name, weights=nesting.self_us, minlength=names)
+    cpu = _sums(name, nesting.end - nesting.start, names)
+    own = _sums(name, nesting.self_us, names)
     call, us = _gpu_time_by_call(found)
-    gpu = np.bincount(name[call], weights=us, minlength=names)
+    gpu = _sums(name[call], us, names)
     launching = np.bincount(name[call], minlength=names)
     graph_name, graph_us = _gpu_time_by_graph_launch(found)
-    gpu += np.bincount(graph_name, weights=graph_us, minlength=names)
+    gpu += _sums(graph_name, graph_us, names)
     launching += np.bincount(graph_name, minlength=names)
     everything = float(gpu.sum())
     rows = [
@@ -93,7 +95,12 @@ def time_by_call(found: Attribution) -> dict[str, Floats]:
     return {found.columns.names[name[at]]: one for at, one in zip(first.tolist(), runs, strict=True)}
 
 
-def _gpu_time_by_call(found: Attribution) -> tuple[Ints, "np.ndarray[tuple[int], np.dtype[np.float64]]"]:
+def _sums(name: NDArray[Any], amount: Floats, names: int) -> Floats:
+    # Of nothing, numpy counts in integers.
+    return np.bincount(name, weights=amount, minlength=names).astype(np.float64)
+
+
+def _gpu_time_by_call(found: Attribution) -> tuple[Ints, Floats]:
     """Each call that launched something, and the union of what it launched: two kernels of one call that run
     at the same time are counted once."""
     return _unions(found, (found.op >= 0) & ~found.gpu.orphan, found.op)
@@ -101,14 +108,12 @@ def _gpu_time_by_call(found: Attribution) -> tuple[Ints, "np.ndarray[tuple[int],
 
 def _gpu_time_by_graph_launch(
     found: Attribution,
-) -> tuple[Ints, "np.ndarray[tuple[int], np.dtype[np.float64]]"]:
+) -> tuple[Ints, Floats]:
     launch, us = _unions(found, found.graph & ~found.gpu.orphan, found.gpu.launch)
     return found.columns.name[launch].astype(np.int64), us
 
 
-def _unions(
-    found: Attribution, which: "np.ndarray[tuple[int], np.dtype[np.bool_]]", by: Ints
-) -> tuple[Ints, "np.ndarray[tuple[int], np.dtype[np.float64]]"]:
+def _unions(found: Attribution, which: Mask, by: Ints) -> tuple[Ints, Floats]:
     """The union of GPU events for each value of `by`."""
     gpu = found.gpu
     events = np.flatnonzero(which)
