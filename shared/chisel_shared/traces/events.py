@@ -271,12 +271,12 @@ class Events:
             self.metadata.update(found)
 
     def _object(self, data: bytes) -> dict[str, Any] | None:
-        for attempt in (data, None):
-            count = 0
-            if attempt is None:
-                attempt, count = repair.mend(data)
+        mended, count = data, 0
+        for attempt in range(2):
+            if attempt:
+                mended, count = repair.mend(data)
             try:
-                value = _LENIENT.decode(attempt.decode(errors="replace"))
+                value = _any(mended)
             except _UNREADABLE:
                 continue
             if isinstance(value, dict):
@@ -320,6 +320,22 @@ def _past_gap(text: str, at: int) -> int:
     return found.end() if found else at
 
 
+def _any(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except _UNREADABLE:
+        return _encodable(_LENIENT.decode(data.decode(errors="replace")))
+
+
+def _encodable(value: Any) -> Any:
+    """With lone surrogates replaced: they could not be written anywhere."""
+    if isinstance(value, dict):
+        return {_text(key): _encodable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    return _text(value) if isinstance(value, str) else value
+
+
 def _lenient_event(value: dict[str, Any]) -> Event:
     args = value.get("args")
     return Event(
@@ -343,7 +359,7 @@ def number(value: object, default: float) -> float:
 
 
 def _text(value: object) -> str:
-    # A lone surrogate could not be written anywhere.
+    """Without lone surrogates."""
     return "" if value is None else str(value).encode(errors="replace").decode()
 
 

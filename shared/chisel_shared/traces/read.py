@@ -30,6 +30,8 @@ MAX_BYTES = 16 << 30
 """Of the plain file. An event takes about 80 bytes of memory once it is read."""
 
 _INT64 = range(-(1 << 63), 1 << 63)
+_MAX_BYTES = 1 << 53
+"""No machine has so many; sums of a few of them stay numbers that every JSON reader takes."""
 _MAX_TIME_US = 1e17
 """Three thousand years: beyond it float64 microseconds do not tell events apart."""
 
@@ -235,9 +237,9 @@ class _Builder:
         found = _MEMORY.decode([event.args for event in events])
         parts = self._memory
         parts["ts"].append(np.array([event.ts for event in events], np.float64))
-        parts["bytes"].append(_numbers(one.bytes for one in found))
-        parts["allocated"].append(_numbers(one.allocated for one in found))
-        parts["reserved"].append(_numbers(one.reserved for one in found))
+        parts["bytes"].append(np.clip(_numbers(one.bytes for one in found), -_MAX_BYTES, _MAX_BYTES))
+        parts["allocated"].append(np.clip(_numbers(one.allocated for one in found), -_MAX_BYTES, _MAX_BYTES))
+        parts["reserved"].append(np.clip(_numbers(one.reserved for one in found), -_MAX_BYTES, _MAX_BYTES))
         parts["address"].append(_numbers(one.address for one in found))
         parts["gpu"].append(np.array([one.kind != 0 for one in found], np.bool_))
         parts["device"].append(_numbers(one.device for one in found))
