@@ -7,12 +7,12 @@ file that ends in the middle gives the whole events before its end.
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from chisel_shared.traces import repair
+from chisel_shared.traces import lenient, repair
 from chisel_shared.traces.source import BLOCK_BYTES, Blocks, TraceError
 
 MAX_EVENT_BYTES = 64 << 20
@@ -31,7 +31,6 @@ _BETWEEN = re.compile(rb'\}\s*+,\s*+(?=\{\s*+")')
 objects inside of an event; then the piece does not decode, and an earlier place is tried."""
 _BETWEEN_TEXT = re.compile(r'\}\s*+,\s*+(?=\{\s*+")')
 _GAP = re.compile(r"[\s,]*+")
-_UNFINISHED = re.compile(r"[-+.\w\\]*+\s*+\Z")
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 _SEARCH_BYTES = 64 << 10
 _TRIES = 4
@@ -50,25 +49,29 @@ class Event(msgspec.Struct, gc=False):
     args: msgspec.Raw = NO_ARGS
 
 
-_EVENTS = msgspec.json.Decoder(list[Event], strict=False)
-_LENIENT = json.JSONDecoder(strict=False)
-"""Takes NaN, control characters and lone surrogates, which some writers leave in."""
-_UNREADABLE = (ValueError, RecursionError)
+Entry = TypeVar("Entry")
 
 
 class _Unbalanced(Exception):
     """The piece ends inside of an event."""
 
 
-class Events:
-    """Iterate once; the other attributes are complete after it."""
+class Events(Generic[Entry]):
+    """Iterate once, lists of entries; the other attributes are complete after it. See `parsed` and `raw`."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(
+        self,
+        blocks: Blocks,
+        decoder: msgspec.json.Decoder[list[Entry]],
+        from_any: Callable[[dict[str, Any]], Entry],
+    ) -> None:
         self.metadata: dict[str, Any] = {}
         """Everything beside `traceEvents`, from before and after it."""
         self.truncated = False
         self.repaired = 0
         self.damaged = 0
+        self._decoder = decoder
+        self._from_any = from_any
         self._source = blocks
         self._blocks = iter(blocks)
         self._ended = False
@@ -78,7 +81,7 @@ class Events:
         self._bare = False
         """The file is the list itself, without an object around it."""
 
-    def __iter__(self) -> Iterator[list[Event]]:
+    def __iter__(self) -> Iterator[list[Entry]]:
         rest = self._head()
         wanted = BLOCK_BYTES
         while self._tail is None:
@@ -125,7 +128,7 @@ class Events:
 
     # Pieces
 
-    def _piece(self, data: bytes) -> tuple[list[Event] | None, bytes]:
+    def _piece(self, data: bytes) -> tuple[list[Entry] | None, bytes]:
         """The events up to a place between two of them, and the bytes after that place; None: more is needed
         to see such a place."""
         places = _places_between(data)
@@ -150,13 +153,13 @@ class Events:
         # Past the end of the array the comma belongs to the metadata.
         return events, data[place.end() if self._tail is None else place.start() + 1 :]
 
-    def _decoded(self, whole: bytes) -> list[Event] | None:
+    def _decoded(self, whole: bytes) -> list[Entry] | None:
         """Of a piece in brackets. None when it does not decode; then nothing of it has been counted."""
         try:
-            return _EVENTS.decode(whole)
+            return self._decoder.decode(whole)
         except msgspec.ValidationError:
             return None
-        except _UNREADABLE as error:
+        except lenient.UNREADABLE as error:
             if (found := _TRAILING.search(str(error))) is not None:
                 return self._to_the_end(whole[:-1], int(found[1]))
             if "truncated" in str(error):
@@ -165,25 +168,25 @@ class Events:
         if not count:
             return None
         try:
-            events = _EVENTS.decode(b"[" + mended + b"]")
-        except _UNREADABLE:
+            events = self._decoder.decode(b"[" + mended + b"]")
+        except lenient.UNREADABLE:
             return None
         self.repaired += count
         return events
 
-    def _to_the_end(self, data: bytes, trailing: int) -> list[Event] | None:
+    def _to_the_end(self, data: bytes, trailing: int) -> list[Entry] | None:
         """The array ends within `data`, a little before the byte `trailing`."""
         for until in (trailing - 1, trailing):
             end = data.rfind(b"]", 0, until) + 1
             try:
-                events = _EVENTS.decode(data[:end])
-            except _UNREADABLE:
+                events = self._decoder.decode(data[:end])
+            except lenient.UNREADABLE:
                 continue
             self._tail = data[end:]
             return events
         return None
 
-    def _last(self, rest: bytes) -> list[Event]:
+    def _last(self, rest: bytes) -> list[Entry]:
         """The events of what remains at the end of the file: with the end of the array, or cut."""
         events = self._array(rest)
         if events is not None:
@@ -194,17 +197,17 @@ class Events:
             return events
         return self._cut(rest)
 
-    def _array(self, rest: bytes) -> list[Event] | None:
+    def _array(self, rest: bytes) -> list[Entry] | None:
         whole = b"[" + rest
         try:
-            events = _EVENTS.decode(whole)
-        except _UNREADABLE as error:
+            events = self._decoder.decode(whole)
+        except lenient.UNREADABLE as error:
             found = _TRAILING.search(str(error))
             return None if found is None else self._to_the_end(whole, int(found[1]))
         self._tail = b""
         return events
 
-    def _cut(self, rest: bytes) -> list[Event]:
+    def _cut(self, rest: bytes) -> list[Entry]:
         """Most of it at once, event by event what lies around the cut."""
         for place in _places_between(rest):
             try:
@@ -219,19 +222,19 @@ class Events:
                 )
         return self._salvaged(rest, last=True)
 
-    def _salvaged(self, piece: bytes, *, last: bool) -> list[Event]:
+    def _salvaged(self, piece: bytes, *, last: bool) -> list[Entry]:
         """Event by event; `last`: one that does not end is cut off, not damaged."""
         text = piece.decode(errors="replace")
-        events: list[Event] = []
+        events: list[Entry] = []
         at = 0
         while (at := _past_gap(text, at)) < len(text):
             if text[at] == "]":
                 self._tail = text[at + 1 :].encode(errors="replace")
                 break
             try:
-                value, at = _LENIENT.raw_decode(text, at)
-            except _UNREADABLE as error:
-                if last and _ends_in(text, error):
+                value, at = lenient.DECODER.raw_decode(text, at)
+            except lenient.UNREADABLE as error:
+                if last and lenient.ends_in(text, error):
                     break
                 self._damage()
                 following = _BETWEEN_TEXT.search(text, at + 1)
@@ -240,7 +243,7 @@ class Events:
                 at = following.end()
                 continue
             if isinstance(value, dict):
-                events.append(_lenient_event(value))
+                events.append(self._from_any(value))
             else:
                 self._damage()
         return events
@@ -276,8 +279,8 @@ class Events:
             if attempt:
                 mended, count = repair.mend(data)
             try:
-                value = _any(mended)
-            except _UNREADABLE:
+                value = lenient.decoded(mended)
+            except lenient.UNREADABLE:
                 continue
             if isinstance(value, dict):
                 self.repaired += count
@@ -298,6 +301,18 @@ class Events:
         return b"".join(pieces) if len(pieces) > 1 else data
 
 
+def parsed(blocks: Blocks) -> Events[Event]:
+    """What is read of each entry."""
+    return Events(blocks, msgspec.json.Decoder(list[Event], strict=False), _lenient_event)
+
+
+def raw(blocks: Blocks) -> Events[msgspec.Raw]:
+    """Each entry as it is written, whatever it is; mended where it was not JSON."""
+    return Events(
+        blocks, msgspec.json.Decoder(list[msgspec.Raw]), lambda value: msgspec.Raw(lenient.encoded(value))
+    )
+
+
 def _places_between(data: bytes) -> list[re.Match[bytes]]:
     """The last few places between two events, last first."""
     window = _SEARCH_BYTES
@@ -308,60 +323,20 @@ def _places_between(data: bytes) -> list[re.Match[bytes]]:
         window *= 8
 
 
-def _ends_in(text: str, error: Exception) -> bool:
-    """Whether it was only the end of the text that kept a value from being whole."""
-    if not isinstance(error, json.JSONDecodeError):
-        return False
-    return error.msg.startswith("Unterminated string") or _UNFINISHED.match(text, error.pos) is not None
-
-
 def _past_gap(text: str, at: int) -> int:
     found = _GAP.match(text, at)
     return found.end() if found else at
 
 
-def _any(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except _UNREADABLE:
-        return _encodable(_LENIENT.decode(data.decode(errors="replace")))
-
-
-def _encodable(value: Any) -> Any:
-    """With lone surrogates replaced: they could not be written anywhere."""
-    if isinstance(value, dict):
-        return {_text(key): _encodable(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_encodable(one) for one in value]
-    return _text(value) if isinstance(value, str) else value
-
-
 def _lenient_event(value: dict[str, Any]) -> Event:
     args = value.get("args")
     return Event(
-        ph=_text(value.get("ph")),
-        cat=_text(value.get("cat")),
-        name=_text(value.get("name")),
-        pid=_identity(value.get("pid")),
-        tid=_identity(value.get("tid")),
-        ts=number(value.get("ts"), NO_TIME),
-        dur=number(value.get("dur"), 0.0),
+        ph=lenient.text(value.get("ph")),
+        cat=lenient.text(value.get("cat")),
+        name=lenient.text(value.get("name")),
+        pid=lenient.identity(value.get("pid")),
+        tid=lenient.identity(value.get("tid")),
+        ts=lenient.number(value.get("ts"), NO_TIME),
+        dur=lenient.number(value.get("dur"), 0.0),
         args=msgspec.Raw(json.dumps(args).encode()) if isinstance(args, dict) else NO_ARGS,
     )
-
-
-def number(value: object, default: float) -> float:
-    """Of what should be one; `default` for what is none."""
-    try:
-        return float(value) if isinstance(value, int | float | str) else default
-    except (ValueError, OverflowError):
-        return default
-
-
-def _text(value: object) -> str:
-    """Without lone surrogates."""
-    return "" if value is None else str(value).encode(errors="replace").decode()
-
-
-def _identity(value: object) -> int | str | None:
-    return value if isinstance(value, int | None) else _text(value)

@@ -20,7 +20,8 @@ from chisel_shared.traces.columns import (
     MemoryEvents,
     Thread,
 )
-from chisel_shared.traces.events import Event, Events, number
+from chisel_shared.traces.events import Event, Events, parsed
+from chisel_shared.traces.lenient import number
 from chisel_shared.traces.source import Blocks, Readable, TraceError, Where
 
 __all__ = ["MAX_BYTES", "MAX_EVENTS", "TraceError", "read"]
@@ -124,7 +125,7 @@ def read(trace: Where, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYT
 
 
 def _read(file: Readable | BinaryIO, max_events: int, max_bytes: int) -> Columns:
-    events = Events(Blocks(file, limit=max_bytes))
+    events = parsed(Blocks(file, limit=max_bytes))
     builder = _Builder()
     for some in events:
         builder.add(some)
@@ -249,7 +250,7 @@ class _Builder:
         for event, args in zip(events, _NAME.decode([event.args for event in events]), strict=True):
             self._thread_names[self._threads[event.pid, event.tid]] = args.name
 
-    def columns(self, source: Events) -> Columns:
+    def columns(self, source: Events[Event]) -> Columns:
         """What has been added, as one. The parts are given up on the way."""
         memory = {name: _joined(self._memory, name, kind) for name, kind in _MEMORY_KINDS.items()}
         timed = np.abs(memory["ts"]) < _MAX_TIME_US

@@ -24,8 +24,8 @@ class Call(NamedTuple):
 
 
 def call(columns: Columns) -> Call:
-    """The recorded call, the longest of several. Where none is marked, the whole window, on the thread on which
-    most operators ran."""
+    """The recorded call, the longest of several. Where none is marked, the whole window, on the thread on
+    which most operators ran."""
     rows = columns.of(ANNOTATION, CPU_OP)
     rows = rows[columns.names_that(lambda name: name.startswith(CALL))[columns.name[rows]]]
     if len(rows):
