@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chisel.following import Output as Output
     from chisel.job import Job as Job
     from chisel.trace.capture import capture_trace as capture_trace
+    from chisel.trace.capture import step as step
     from chisel_shared.contract.errors import BadRequest as BadRequest
     from chisel_shared.contract.errors import ChiselError as ChiselError
     from chisel_shared.contract.errors import Conflict as Conflict
@@ -70,6 +71,7 @@ __all__ = [
     "UserError",
     "__version__",
     "capture_trace",
+    "step",
 ]
 
 _HOMES = {
@@ -101,6 +103,7 @@ _HOMES = {
     "Unreachable": "chisel.address",
     "UserError": "chisel_shared.contract.errors",
     "capture_trace": "chisel.trace.capture",
+    "step": "chisel.trace.capture",
 }
 
 

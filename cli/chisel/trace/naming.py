@@ -1,8 +1,21 @@
-"""Names of trace files: safe, one per call, never used twice."""
+"""Names of trace files: safe, one per call, never used twice.
 
+What lies in a job's trace folder, for a trace with the stem `{name}[.rank{R}|.pid{P}][.{n}]`:
+
+    {stem}.json         the trace: whole, and never changed again
+    {stem}.meta.json    its sidecar (chisel_shared.traces.sidecar), there before the trace
+    .{stem}.open        while it is recorded: who does, as JSON (see `Place.take`). One that is left when the job
+                        has ended tells that its process died, and the trace with it
+    .{stem}.{pid}.*     being written
+"""
+
+import json
 import os
 import re
+import sys
 import threading
+import time
+from contextlib import suppress
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_NAME = 100
@@ -14,14 +27,18 @@ _RANK_VARIABLES = (
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
 
-_first_process = os.getpid()
+_FIRST_VARIABLE = "CHISEL_TRACE_PID"
+"""The first process of a job that decorates something, for those that it starts."""
+
 _counts: dict[str, int] = {}
 _counts_lock = threading.Lock()
 
 
 def safe_name(text: str) -> str:
     """`text` as part of a file name: `../../etc/passwd` becomes `etc_passwd`, nothing becomes `trace`."""
-    return _UNSAFE.sub("_", text).strip("._-")[:_MAX_NAME].rstrip("._-") or "trace"
+    name = _UNSAFE.sub("_", text).strip("._-")[:_MAX_NAME].rstrip("._-") or "trace"
+    # `x.meta.json` is the sidecar of `x.json`.
+    return name[: -len(".meta")] + "_meta" if name.lower().endswith(".meta") else name
 
 
 def name_of(function: object) -> str:
@@ -30,21 +47,30 @@ def name_of(function: object) -> str:
     return named if isinstance(named, str) else type(function).__name__
 
 
-def rank() -> int | None:
-    """The rank of this process among several; None where it is alone."""
+def rank() -> tuple[int | None, int | None]:
+    """The rank of this process among several and how many they are; None and None where it is alone."""
     for variable, size in _RANK_VARIABLES:
         own, world = os.environ.get(variable, ""), os.environ.get(size, "")
         if own.isdecimal() and world.isdecimal() and int(world) > 1:
-            return int(own)
-    return None
+            return int(own), int(world)
+    with suppress(Exception):  # one that was told to its processes in another way
+        distributed = sys.modules["torch.distributed"]
+        if distributed.is_initialized() and (count := distributed.get_world_size()) > 1:
+            return int(distributed.get_rank()), int(count)
+    return None, None
+
+
+def note_first_process() -> None:
+    """Remember this process as the one whose traces have no process number, if it is the job's first."""
+    os.environ.setdefault(_FIRST_VARIABLE, str(os.getpid()))
 
 
 def base_name(name: str) -> str:
     """The file name of this process's first trace called `name`, without its ending."""
-    own = rank()
+    own, _ = rank()
     if own is not None:
         return f"{name}.rank{own}"
-    return name if os.getpid() == _first_process else f"{name}.pid{os.getpid()}"
+    return name if os.environ.get(_FIRST_VARIABLE) == str(os.getpid()) else f"{name}.pid{os.getpid()}"
 
 
 class Place:
@@ -54,53 +80,56 @@ class Place:
     process died while it recorded.
     """
 
-    def __init__(self, *, directory: str, base: str, call: int) -> None:
-        self.call = call
-        self._stem = base if call == 1 else f"{base}.{call}"
-        self._directory = directory
-        self.path = os.path.join(directory, f"{self._stem}.json")
-        self.aside = os.path.join(directory, f".{self._stem}.{os.getpid()}.tmp.json")
-        self._marker = os.path.join(directory, f".{self._stem}.open")
+    def __init__(self, *, directory: str, base: str, number: int) -> None:
+        self.number = number
+        stem = base if number == 1 else f"{base}.{number}"
+        hidden = os.path.join(directory, f".{stem}")
+        self.path = os.path.join(directory, f"{stem}.json")
+        self.sidecar = os.path.join(directory, f"{stem}.meta.json")
+        self.aside = f"{hidden}.{os.getpid()}.tmp.json"
+        self.mended_aside = f"{hidden}.{os.getpid()}.mended.json"
+        self.sidecar_aside = f"{hidden}.{os.getpid()}.meta.json"
+        self._marker = f"{hidden}.open"
 
-    def take(self) -> bool:
-        """Whether the name was free and is now ours."""
+    def take(self, facts: dict[str, object]) -> bool:
+        """Whether the name was free and is now ours. `facts` go into the marker: `name`, `function`, `call`,
+        `rank`, `pid` and `started_at` (Unix time, seconds). A marker may be empty for a moment."""
         try:
-            os.close(os.open(self._marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            marker = os.open(self._marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
+        try:
+            os.write(marker, json.dumps(facts).encode())
+        finally:
+            os.close(marker)
         if os.path.lexists(self.path):
             self.release()
             return False
         return True
 
     def release(self) -> None:
-        for path in (self.aside, self._marker):
-            try:
+        """Remove what only a capture that goes on has."""
+        for path in (self.aside, self.mended_aside, self.sidecar_aside, self._marker):
+            with suppress(OSError):
                 os.unlink(path)
-            except OSError:
-                continue
-
-    def publish(self) -> int:
-        """Show the file written at `aside` under its name, whole or not at all; its size in bytes.
-
-        torch reports neither a missing folder nor a full disk, so the file is looked at.
-        """
-        with open(self.aside, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 64))
-            if not file.read().rstrip().endswith(b"}"):
-                raise OSError(f"the trace file is incomplete after {size} bytes; is the disk full?")
-        os.replace(self.aside, self.path)
-        return size
 
 
-def take_place(directory: str, name: str) -> Place:
-    """The next free file name for a trace called `name`."""
+def take_place(directory: str, *, name: str, title: str, function: str, skip: int) -> Place:
+    """The next free file name for a trace called `name`, `title` in the script, of a function that let the
+    first `skip` calls pass."""
     os.makedirs(directory, exist_ok=True)
     base = base_name(name)
     while True:
         with _counts_lock:
-            call = _counts[base] = _counts.get(base, 0) + 1
-        place = Place(directory=directory, base=base, call=call)
-        if place.take():
+            number = _counts[base] = _counts.get(base, 0) + 1
+        place = Place(directory=directory, base=base, number=number)
+        facts: dict[str, object] = {
+            "name": title,
+            "function": function,
+            "call": number + skip,
+            "rank": rank()[0],
+            "pid": os.getpid(),
+            "started_at": time.time(),
+        }
+        if place.take(facts):
             return place

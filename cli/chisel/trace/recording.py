@@ -6,37 +6,41 @@ untraced, and a profiler that the script starts itself ends ours first.
 """
 
 import os
-import sys
+import platform
 import threading
 import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from chisel.trace import naming
-from chisel.trace.capture import DIRECTORY_VARIABLE
+from chisel.trace import naming, stepping
+from chisel.trace.bounds import Watchdog
+from chisel.trace.capture import DIRECTORY_VARIABLE, Options
+from chisel.trace.gpus import Watch
+from chisel.trace.profiler import cuda_is_there, make_profiler, stop_profiler
+from chisel.trace.rivals import Guard
+from chisel.trace.saving import save
+from chisel.trace.saying import say, say_once, size, why
+from chisel.trace.stopping import Signals, deliver
 
-_lock = threading.Lock()
-_open: "Recording | None" = None
-_forked_while_open = False
+
+class Process:
+    """What this process has open."""
+
+    lock = threading.Lock()
+    open: "Recording | None" = None
+    forked_while_open = False
 
 
 def _after_fork() -> None:
     """A child inherits a profiler that it must neither stop nor start again."""
-    global _lock, _open, _forked_while_open
-    _forked_while_open = _forked_while_open or _open is not None
-    _lock, _open = threading.Lock(), None
+    Process.forked_while_open = Process.forked_while_open or Process.open is not None
+    Process.lock, Process.open = threading.Lock(), None
+    stepping.forget()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def say(text: str) -> None:
-    """One line on stderr; a job whose stderr is gone must not notice."""
-    with suppress(Exception):
-        sys.stderr.write(f"chisel: {text}\n")
-        sys.stderr.flush()
 
 
 def _torch() -> Any:
@@ -49,12 +53,15 @@ def _torch() -> Any:
 class Target:
     """A decorated function: what its traces are called and how they are taken."""
 
-    def __init__(self, *, name: str, switches: dict[str, bool], max_calls: int) -> None:
-        self.name = name
-        self.switches = switches
-        self.max_calls = max_calls
+    def __init__(self, *, title: str, function: str, file: str, options: Options) -> None:
+        self.title = title
+        self.name = naming.safe_name(title)
+        self.function = function
+        self.file = file
+        self.options = options
         self.calls = 0
-        self.spent = max_calls == 0
+        self.traced = 0
+        self.spent = options.max_calls == 0
 
     def begin(self, *, nests: bool = True) -> "Recording | Span | None":
         """Start recording a call; None when it runs untraced.
@@ -62,175 +69,332 @@ class Target:
         Inside an open recording of the same thread it becomes a span of that one, unless the call
         may overlap others instead of nesting in them, as coroutines do.
         """
-        outer = _open
+        outer = Process.open
         if outer is not None:
             return Span(self.name) if nests and outer.is_ours() else None
-        if self.spent:
+        if self.spent or not self._is_due():
             return None
-        if self.calls >= self.max_calls:
-            self.spent = True
-            say(f"{self.name}: {self.calls} calls were traced, later ones run untraced")
-            return None
-        if not _lock.acquire(blocking=False):
+        if not Process.lock.acquire(blocking=False):
             return None
         recording = None
         try:
             recording = Recording.start(self)
         finally:
-            if recording is None:
-                _lock.release()
+            if recording is None and Process.open is None:
+                Process.lock.release()
         return recording
+
+    def _is_due(self) -> bool:
+        """Whether this call is one of those to trace. One that another capture keeps from it is not counted."""
+        if self.traced >= self.options.max_calls:
+            self.spent = True
+            say(f"{self.name}: {self.traced} calls were traced, later ones run untraced")
+            return False
+        ranks, (own, _) = self.options.ranks, naming.rank()
+        if ranks is not None and own is not None and own not in ranks:
+            self.spent = True
+            return False
+        self.calls += 1
+        return self.calls > self.options.skip
 
 
 class Span:
     """A named stretch of time inside the recording that is open already."""
 
     def __init__(self, name: str) -> None:
-        self._span: Any = _torch().profiler.record_function(f"chisel::{name}")
+        self._span: Any = None
+        with suppress(Exception):  # a trace without it is still one
+            self._span = _torch().profiler.record_function(f"chisel::{name}")
 
     def __enter__(self) -> None:
-        self._span.__enter__()
+        if self._span is not None:
+            try:
+                self._span.__enter__()
+            except Exception:  # as above
+                self._span = None
 
     def __exit__(self, *raised: object) -> None:
-        self._span.__exit__(None, None, None)
+        if self._span is not None:
+            with suppress(Exception):
+                self._span.__exit__(None, None, None)
 
 
 class Recording:
     """An open capture: a context manager around the call, which it neither changes nor catches."""
 
     def __init__(self, *, target: Target, place: naming.Place, torch: Any) -> None:
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        if torch.cuda.is_available():
-            activities.append(torch.profiler.ProfilerActivity.CUDA)
-            if torch.cuda.is_initialized():
-                # Kernels launched earlier would show up as work of this call.
-                torch.cuda.synchronize()
         self._target = target
         self._place = place
         self._torch = torch
-        self._profiler = torch.profiler.profile(activities=activities, **target.switches)
         self._thread = threading.get_ident()
         self._process = os.getpid()
-        self._over = False
-        self._broken = False
+        self._over = self._broken = False
+        self._state = "waiting"
+        self._started_at, self._began = time.time(), time.monotonic()
+        self._has_cuda = cuda_is_there(torch)
+        self._profiler = make_profiler(torch, target.options, cuda=self._has_cuda)
+        self._guard = Guard(torch, self._another_starts)
+        self._signals = Signals(lambda: self.end("signal", error="SystemExit"))
+        steps = target.options.steps
+        self._steps = None if steps is None else stepping.Steps(steps, capture=self, torch=torch)
+        self._watchdog: Watchdog | None = None
+        self._gpus: Watch | None = None
         self._span: Span | None = None
-        self._prepare: Any = None
 
     @classmethod
     def start(cls, target: Target) -> "Recording | None":
         """A recording, or None with one line on stderr: the job goes on whatever torch does."""
-        global _open
-        place = None
+        place = recording = None
         try:
-            if _forked_while_open:
+            if Process.forked_while_open:
                 raise RuntimeError("this process was forked from one that was being traced")
             torch = _torch()
-            if torch.autograd._profiler_enabled():
-                raise RuntimeError("another torch profiler is running")
-            place = naming.take_place(os.environ[DIRECTORY_VARIABLE], target.name)
+            place = naming.take_place(
+                os.environ[DIRECTORY_VARIABLE],
+                name=target.name,
+                title=target.title,
+                function=target.function,
+                skip=target.options.skip,
+            )
             recording = cls(target=target, place=place, torch=torch)
-            recording._profiler.start()
-            target.calls += 1
-            recording._watch_for_others()
+            recording._open()
         except Exception as error:  # the promise of the decorator: never the reason a job fails
+            if recording is not None:
+                recording._abandon()
             if place is not None:
                 place.release()
             target.spent = True
-            say(f"{target.name} is not traced: {_why(error)}")
+            say(f"{target.name} is not traced: {why(error)}")
             return None
-        _open = recording
+        target.traced += 1
         return recording
+
+    def _open(self) -> None:
+        self._signals.hold()
+        try:
+            if self._steps is None:
+                self._begin()
+            else:
+                self._steps.start()
+            Process.open = self
+            self._signals.watch()
+        finally:
+            waiting = self._signals.let_go()
+        if waiting:
+            self.end("signal", error="SystemExit")
+            deliver(waiting)
+
+    def _abandon(self) -> None:
+        """Leave nothing behind of what could not start."""
+        self._over = True
+        self._guard.take_off()
+        if self._steps is not None:
+            self._steps.close()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._signals.unwatch()
 
     def is_ours(self) -> bool:
         """Whether the caller is on the thread that is being recorded."""
         return self._thread == threading.get_ident() and self._process == os.getpid()
 
+    def warm_up(self) -> None:
+        """Let the profiler get ready; called by the steps."""
+        self._check_alone()
+        self._profiler.prepare_trace()
+        self._state = "warm"
+        self._guard.put_on()
+
+    def begin(self) -> None:
+        """Record from here on; called by the steps."""
+        try:
+            self._begin()
+        except Exception as error:  # in the middle of the function: the same promise
+            self._give_up(f"is not traced: {why(error)}")
+
+    def _begin(self) -> None:
+        if self._has_cuda and self._torch.cuda.is_initialized():
+            # Kernels launched earlier would show up as work of this call.
+            self._torch.cuda.synchronize()
+        if self._state == "warm":
+            self._guard.take_off()
+            self._profiler.start_trace()
+        else:
+            self._check_alone()
+            self._profiler.start()
+        self._state = "on"
+        self._started_at, self._began = time.time(), time.monotonic()
+        self._guard.put_on()
+        self._bound()
+        if self._has_cuda:
+            self._gpus = Watch()
+        self._span = Span(self._target.name)
+        self._span.__enter__()
+
+    def _check_alone(self) -> None:
+        if self._torch.autograd._profiler_enabled():
+            raise RuntimeError("another torch profiler is running")
+
+    def _bound(self) -> None:
+        options = self._target.options
+        if threading.current_thread() is not threading.main_thread():
+            say_once("a capture outside the main thread is not bounded in time and memory")
+            return
+        watchdog = Watchdog(
+            seconds=options.max_seconds, file_bytes=options.max_bytes, stop=self._end_within_bounds
+        )
+        watchdog.start()
+        self._watchdog = watchdog
+
+    def _end_within_bounds(self, reason: str) -> list[int]:
+        """End because a bound is reached, from the watchdog; signals that came meanwhile."""
+        if self._state != "on" or self._over:
+            return []
+        return self._end(reason, "")
+
     def __enter__(self) -> None:
-        with suppress(Exception):  # as in start()
-            span = Span(self._target.name)
-            span.__enter__()
-            self._span = span
+        """It has started already."""
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._end("" if kind is None or kind is GeneratorExit else kind.__name__)
+        if kind is None:
+            self.end("return")
+        elif kind is GeneratorExit:
+            self.end("closed")
+        else:
+            self.end("signal" if kind is KeyboardInterrupt else "exception", error=kind.__name__)
 
-    def _end(self, error: str) -> None:
+    def end(self, ended_by: str, *, error: str = "") -> None:
         """Stop and save, once; what goes wrong costs the trace and one line."""
-        global _open
+        deliver(self._end(ended_by, error))
+
+    def _end(self, ended_by: str, error: str) -> list[int]:
         if self._over or self._process != os.getpid():
-            return
+            return []
         self._over = True
         if self._broken or not self.is_ours():
             # Stopping would crash, and so would starting another: the lock stays taken.
             cause = "another thread started a profiler" if self._broken else "it ended on another thread"
             say(f"{self._target.name}: its trace is lost, {cause}")
-            return
+            return []
+        self._signals.hold()
         try:
-            self._save(error)
+            self._save(ended_by, error)
         except Exception as failure:  # as in start()
-            say(f"{self._target.name}: its trace is not saved: {_why(failure)}")
+            say(f"{self._target.name}: its trace is not saved: {why(failure)}")
         finally:
-            self._place.release()
-            _open = None
-            _lock.release()
+            self._close()
+        return self._signals.let_go()
 
-    def _save(self, error: str) -> None:
-        began = time.monotonic()
-        self._stop_watching()
+    def _close(self) -> None:
+        """Let the next capture start."""
+        self._guard.take_off()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._place.release()
+        self._signals.unwatch()
+        Process.open = None
+        Process.lock.release()
+
+    def _save(self, ended_by: str, error: str) -> None:
+        ended, seconds = time.monotonic(), time.monotonic() - self._began
+        self._guard.take_off()
+        if self._steps is not None:
+            self._steps.close()
+        if self._state == "waiting":
+            self._say_nothing_recorded()
+            return
+        if self._state == "warm":
+            self._profiler.start_trace()
         try:
             if self._span is not None:
                 self._span.__exit__()
-            for name, text in self._facts(error).items():
+            for name, text in self._marks(ended_by, error).items():
                 self._profiler.add_metadata_json(f"chisel_{name}", text)
         finally:
-            self._profiler.stop()
-        self._profiler.export_chrome_trace(self._place.aside)
-        size = self._place.publish()
-        seconds = time.monotonic() - began
-        say(f"saved trace {os.path.basename(self._place.path)} ({_size(size)}, {seconds:.1f} s)")
+            stop_profiler(self._torch, self._profiler)
+        if self._state == "warm":
+            self._say_nothing_recorded()
+            return
+        facts = self._facts() | {"seconds": seconds, "ended_by": ended_by, "error": error}
+        count = save(self._profiler, self._place, facts, began=ended)
+        took = time.monotonic() - ended
+        ends = "" if ended_by in _WHOLE else f"; it ends early: {_EARLY.get(ended_by, ended_by)}"
+        say(f"saved trace {os.path.basename(self._place.path)} ({size(count)}, {took:.1f} s){ends}")
 
-    def _facts(self, error: str) -> dict[str, str]:
+    def _say_nothing_recorded(self) -> None:
+        done = 0 if self._steps is None else self._steps.done
+        say(f"{self._target.name}: no trace, the call ended after {done} steps, before those to record")
+
+    def _give_up(self, text: str) -> None:
+        """End without a trace, while the function runs on."""
+        self._over = True
+        self._target.spent = True
+        if self._steps is not None:
+            self._steps.close()
+        self._close()
+        say(f"{self._target.name} {text}")
+
+    def _marks(self, ended_by: str, error: str) -> dict[str, str]:
         """What the trace says about its call, as JSON. torch writes strings as they are: no escapes."""
-        own_rank = naming.rank()
+        own_rank, _ = naming.rank()
+        what = error or (ended_by if ended_by == "foreign-profiler" else "")
         return {
             "trace": f'"{self._target.name}"',
-            "call": str(self._place.call),
+            "call": str(self._call),
             "rank": "null" if own_rank is None else str(own_rank),
             "pid": str(self._process),
-            "error": f'"{naming.safe_name(error)}"' if error else "null",
+            "ended_by": f'"{ended_by}"',
+            "error": f'"{naming.safe_name(what)}"' if what else "null",
         }
 
-    def _watch_for_others(self) -> None:
-        """End this recording before the script starts a profiler of its own."""
-        module = self._torch.autograd.profiler
-        prepare = getattr(module, "_prepare_profiler", None)
-        if prepare is None:
+    def _facts(self) -> dict[str, object]:
+        """The sidecar, as `chisel_shared.traces.sidecar` defines it, but for how the capture ended."""
+        options = self._target.options
+        own_rank, world_size = naming.rank()
+        version = getattr(self._torch, "version", None)
+        return {
+            "schema": 1,
+            "trace": self._target.title[:1000],
+            "function": self._target.function[:1000],
+            "file": self._target.file[:1000],
+            "call": self._call,
+            "rank": own_rank,
+            "world_size": world_size,
+            "pid": self._process,
+            "host": platform.node(),
+            "started_at": self._started_at,
+            "options": {
+                "record_shapes": options.record_shapes,
+                "profile_memory": options.profile_memory,
+                "with_stack": options.with_stack,
+                "all_threads": options.all_threads,
+            },
+            "torch": str(getattr(self._torch, "__version__", "")),
+            "cuda": str(getattr(version, "cuda", None) or getattr(version, "hip", None) or ""),
+            "python": platform.python_version(),
+            "gpus": [] if self._gpus is None else self._gpus.end(),
+        }
+
+    @property
+    def _call(self) -> int:
+        return self._place.number + self._target.options.skip
+
+    def _another_starts(self) -> None:
+        """The script starts a profiler of its own, which two of a process do not survive."""
+        if self._over or self._process != os.getpid():
             return
-
-        def prepare_after_us(*args: Any, **kwargs: Any) -> Any:
-            self._stop_watching()
-            if self.is_ours():
-                say(f"{self._target.name}: its trace ends here, the script starts a profiler itself")
-                self._end("foreign-profiler")
-            else:
-                self._broken = True
-            return prepare(*args, **kwargs)
-
-        self._prepare = prepare
-        module._prepare_profiler = prepare_after_us
-
-    def _stop_watching(self) -> None:
-        if self._prepare is not None:
-            self._torch.autograd.profiler._prepare_profiler = self._prepare
-            self._prepare = None
+        if self.is_ours():
+            self.end("foreign-profiler")
+        else:
+            self._guard.take_off()
+            self._broken = True
 
 
-def _why(error: Exception) -> str:
-    """One line about `error`."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+_WHOLE = ("return", "exception", "signal", "closed", "steps")
+_EARLY = {
+    "foreign-profiler": "the script starts a profiler itself",
+    "max_memory": "its memory reached 2 GB",
+}
+"""How else a capture ends before its call; a bound has the name of its argument."""

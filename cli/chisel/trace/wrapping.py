@@ -3,34 +3,82 @@
 import functools
 import inspect
 import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import nullcontext
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from chisel.trace.naming import name_of, safe_name
-from chisel.trace.recording import Target
+from chisel.trace.capture import Options
+from chisel.trace.naming import name_of, note_first_process
+from chisel.trace.recording import Process, Target
+
+_STACKS_VARIABLE = "CHISEL_TRACE_STACKS"
+"""Set by `chisel python --trace-stacks`: every capture records the Python lines too."""
+
+_PLAIN_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
-def wrap(
-    function: Callable[..., Any], *, trace_name: str | None, switches: dict[str, bool], max_calls: int
-) -> Callable[..., Any]:
+def wrap(function: Callable[..., Any], *, trace_name: str | None, options: Options) -> Callable[..., Any]:
     """`function` with its calls recorded."""
     # Otherwise torch 2.13's profiler prints two lines of its own for every capture.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-    name = safe_name(trace_name or name_of(function))
-    target = Target(name=name, switches=switches, max_calls=max_calls)
-    if inspect.iscoroutinefunction(function):
-        return _coroutine(function, target)
-    if inspect.isasyncgenfunction(function):
-        return _async_generator(function, target)
-    if inspect.isgeneratorfunction(function):
-        return _generator(function, target)
-    return _plain(function, target)
+    note_first_process()
+    if os.environ.get(_STACKS_VARIABLE) == "1":
+        options = options._replace(with_stack=True)
+    title = trace_name or name_of(function)
+    function_name, file = _origin(function)
+    target = Target(title=title, function=function_name, file=file, options=options)
+    # What an object with __call__ does is what its __call__ is.
+    kind: Any = function if isinstance(inspect.unwrap(function), _PLAIN_FUNCTIONS) else _call_of(function)
+    if inspect.iscoroutinefunction(kind):
+        traced = _coroutine(function, target)
+    elif inspect.isasyncgenfunction(kind):
+        traced = _async_generator(function, target)
+    elif inspect.isgeneratorfunction(kind):
+        traced = _generator(function, target)
+    else:
+        traced = _plain(function, target)
+    if isinstance(function, _PLAIN_FUNCTIONS):
+        return traced
+    return CallableObject(function, traced)
+
+
+def _call_of(function: Any) -> Any:
+    if isinstance(function, functools.partial):
+        return function
+    return getattr(function, "__call__", function)  # noqa: B004 - the method itself
+
+
+def _origin(function: Any) -> tuple[str, str]:
+    """The full name of a function and the file that it is in, for a reader."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    plain = inspect.unwrap(function)
+    name = getattr(plain, "__qualname__", None) or type(plain).__qualname__
+    code = getattr(plain, "__code__", None) or getattr(
+        getattr(type(plain), "__call__", None), "__code__", None
+    )
+    file = "" if code is None else code.co_filename
+    here = os.getcwd() + os.sep
+    return f"{getattr(plain, '__module__', None) or '?'}.{name}", file.removeprefix(here)
+
+
+def _compiling() -> Callable[[], bool]:
+    """Tells whether torch.compile reads the function, which then runs untraced: what is compiled of it must
+    not depend on us."""
+    compiler = getattr(sys.modules.get("torch"), "compiler", None)
+    asks = getattr(compiler, "is_compiling", None)
+    return asks if callable(asks) else lambda: False
 
 
 def _plain(function: Callable[..., Any], target: Target) -> Callable[..., Any]:
+    compiling, process = _compiling(), Process
+
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
+        if compiling() or (target.spent and process.open is None):
+            return function(*args, **kwargs)
         recording = target.begin()
         if recording is None:
             return function(*args, **kwargs)
@@ -80,3 +128,48 @@ def _async_generator(function: Callable[..., Any], target: Target) -> Callable[.
                     step = inner.asend(sent)
 
     return traced
+
+
+class CallableObject:
+    """A callable that is no function (a partial, an object with `__call__`, a cached function): its calls are
+    recorded, for all else it is the object itself."""
+
+    def __init__(self, wrapped: Any, traced: Callable[..., Any]) -> None:
+        object.__setattr__(self, "__wrapped__", wrapped)
+        object.__setattr__(self, "_chisel_traced", traced)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return object.__getattribute__(self, "_chisel_traced")(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "__wrapped__"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "__wrapped__"), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(object.__getattribute__(self, "__wrapped__"), name)
+
+    @property
+    def __class__(self) -> Any:
+        return type(object.__getattribute__(self, "__wrapped__"))
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        object.__getattribute__(self, "__wrapped__").__class__ = kind
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        wrapped = object.__getattribute__(self, "__wrapped__")
+        binds = hasattr(type(wrapped), "__get__") and not isinstance(wrapped, functools.partial)
+        return MethodType(self, instance) if binds and instance is not None else self
+
+    def __reduce__(self) -> Any:
+        # Another process has the object, and decorates it itself or not at all.
+        return _itself, (object.__getattribute__(self, "__wrapped__"),)
+
+    def __repr__(self) -> str:
+        return repr(object.__getattribute__(self, "__wrapped__"))
+
+
+def _itself(wrapped: Any) -> Any:
+    return wrapped
