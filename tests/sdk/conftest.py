@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from chisel_shared.traces import sidecar
+
 
 class Traces:
     """The directory that `CHISEL_TRACE_DIR` names."""
@@ -15,8 +17,16 @@ class Traces:
         self.path = path
 
     def names(self) -> list[str]:
-        """Every file, hidden ones too."""
-        return sorted(os.listdir(self.path)) if self.path.exists() else []
+        """Every file, hidden ones too, but for the sidecars: each trace has one, and nothing else has."""
+        found = set(os.listdir(self.path)) if self.path.exists() else set()
+        sidecars = {name for name in found if name.endswith(sidecar.SUFFIX) and not name.startswith(".")}
+        for name in sidecars:
+            assert name.removesuffix(sidecar.SUFFIX) + ".json" in found
+            self.sidecar(name.removesuffix(sidecar.SUFFIX))
+        return sorted(found - sidecars)
+
+    def sidecar(self, stem: str) -> sidecar.Sidecar:
+        return sidecar.decode((self.path / (stem + sidecar.SUFFIX)).read_bytes())
 
     def load(self, name: str) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((self.path / name).read_bytes())
@@ -31,5 +41,6 @@ class Traces:
 def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Traces:
     monkeypatch.setenv("CHISEL_TRACE_DIR", str(tmp_path / "traces"))
     monkeypatch.setenv("KINETO_LOG_LEVEL", "6")
+    monkeypatch.setenv("CHISEL_TRACE_PID", str(os.getpid()))
     monkeypatch.setattr("chisel.trace.naming._counts", {})
     return Traces(tmp_path / "traces")

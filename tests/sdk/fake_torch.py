@@ -3,6 +3,8 @@
 import json
 from types import SimpleNamespace
 
+WHOLE = json.dumps({"traceEvents": []})
+
 
 class Activity:
     CPU = "cpu"
@@ -14,7 +16,7 @@ class Profile:
 
     open = 0
     fail_in = ""
-    writes = json.dumps({"traceEvents": []})
+    writes = WHOLE
 
     def __init__(self, **options: object) -> None:
         self.options = options
@@ -56,7 +58,7 @@ class Span:
 
 def module(*, running: bool = False) -> SimpleNamespace:
     """What stands in for the package `torch`; `running`: the script's own profiler is on."""
-    Profile.open, Profile.fail_in, Profile.writes = 0, "", json.dumps({"traceEvents": []})
+    Profile.open, Profile.fail_in, Profile.writes = 0, "", WHOLE
     return SimpleNamespace(
         profiler=SimpleNamespace(profile=Profile, ProfilerActivity=Activity, record_function=Span),
         cuda=SimpleNamespace(is_available=lambda: False),

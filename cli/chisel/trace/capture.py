@@ -195,6 +195,10 @@ def _decorate(function: object, trace_name: str | None, options: Options) -> obj
         return function
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, trace_name, options))  # type: ignore[arg-type]
-    from chisel.trace.wrapping import wrap
+    try:
+        from chisel.trace.wrapping import wrap
 
-    return wrap(function, trace_name=trace_name, options=options)  # type: ignore[arg-type]
+        return wrap(function, trace_name=trace_name, options=options)  # type: ignore[arg-type]
+    except Exception as error:  # an odd Python or an odd function is no reason for a job to fail
+        sys.stderr.write(f"chisel: {function!r} is not traced: {error}\n")
+        return function

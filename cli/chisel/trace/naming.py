@@ -4,8 +4,8 @@ What lies in a job's trace folder, for a trace with the stem `{name}[.rank{R}|.p
 
     {stem}.json         the trace: whole, and never changed again
     {stem}.meta.json    its sidecar (chisel_shared.traces.sidecar), there before the trace
-    .{stem}.open        while it is recorded: who does, as JSON (see `Place.take`). One that is left when the job
-                        has ended tells that its process died, and the trace with it
+    .{stem}.open        while it is recorded: by whom, as JSON (see `Place.take`). One that is left when
+                        the job has ended tells that its process died, and the trace with it
     .{stem}.{pid}.*     being written
 """
 

@@ -13,8 +13,6 @@ _ASK_THE_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 def cuda_is_there(torch: Any) -> bool:
     """Whether there is a GPU to record; never the one who initialises CUDA."""
-    if torch.cuda.is_available is None:
-        return False
     if getattr(torch.cuda, "is_initialized", lambda: False)():
         return True
     before = os.environ.get(_ASK_THE_DRIVER)

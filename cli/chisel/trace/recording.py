@@ -76,16 +76,10 @@ class Target:
             return None
         if not Process.lock.acquire(blocking=False):
             return None
-        recording = None
-        try:
-            recording = Recording.start(self)
-        finally:
-            if recording is None and Process.open is None:
-                Process.lock.release()
-        return recording
+        return Recording.start(self)
 
     def _is_due(self) -> bool:
-        """Whether this call is one of those to trace. One that another capture keeps from it is not counted."""
+        """Whether this call is one of those to trace."""
         if self.traced >= self.options.max_calls:
             self.spent = True
             say(f"{self.name}: {self.traced} calls were traced, later ones run untraced")
@@ -122,10 +116,11 @@ class Span:
 class Recording:
     """An open capture: a context manager around the call, which it neither changes nor catches."""
 
-    def __init__(self, *, target: Target, place: naming.Place, torch: Any) -> None:
+    def __init__(self, *, target: Target, place: naming.Place, torch: Any, signals: Signals) -> None:
         self._target = target
         self._place = place
         self._torch = torch
+        self._signals = signals
         self._thread = threading.get_ident()
         self._process = os.getpid()
         self._over = self._broken = False
@@ -134,7 +129,6 @@ class Recording:
         self._has_cuda = cuda_is_there(torch)
         self._profiler = make_profiler(torch, target.options, cuda=self._has_cuda)
         self._guard = Guard(torch, self._another_starts)
-        self._signals = Signals(lambda: self.end("signal", error="SystemExit"))
         steps = target.options.steps
         self._steps = None if steps is None else stepping.Steps(steps, capture=self, torch=torch)
         self._watchdog: Watchdog | None = None
@@ -143,7 +137,10 @@ class Recording:
 
     @classmethod
     def start(cls, target: Target) -> "Recording | None":
-        """A recording, or None with one line on stderr: the job goes on whatever torch does."""
+        """A recording, or None with one line on stderr: the job goes on whatever torch does. Called with the
+        lock taken, which is released with the recording's end."""
+        signals = Signals()
+        signals.hold()
         place = recording = None
         try:
             if Process.forked_while_open:
@@ -156,43 +153,36 @@ class Recording:
                 function=target.function,
                 skip=target.options.skip,
             )
-            recording = cls(target=target, place=place, torch=torch)
+            recording = cls(target=target, place=place, torch=torch, signals=signals)
             recording._open()
         except Exception as error:  # the promise of the decorator: never the reason a job fails
             if recording is not None:
-                recording._abandon()
-            if place is not None:
-                place.release()
-            target.spent = True
-            say(f"{target.name} is not traced: {why(error)}")
-            return None
-        target.traced += 1
-        return recording
+                recording._give_up(f"is not traced: {why(error)}")
+            else:
+                if place is not None:
+                    place.release()
+                target.spent = True
+                Process.lock.release()
+                say(f"{target.name} is not traced: {why(error)}")
+        waiting = signals.let_go()
+        if waiting:
+            if recording is not None:
+                recording.end("signal", error="SystemExit")
+            deliver(waiting)
+        return None if recording is None or recording._over else recording
 
     def _open(self) -> None:
-        self._signals.hold()
-        try:
-            if self._steps is None:
-                self._begin()
-            else:
-                self._steps.start()
-            Process.open = self
-            self._signals.watch()
-        finally:
-            waiting = self._signals.let_go()
-        if waiting:
-            self.end("signal", error="SystemExit")
-            deliver(waiting)
+        Process.open = self
+        self._signals.watch(self._end_by_signal)
+        if self._steps is None:
+            self._begin()
+        else:
+            self._steps.start()
+        if not self._over:
+            self._target.traced += 1
 
-    def _abandon(self) -> None:
-        """Leave nothing behind of what could not start."""
-        self._over = True
-        self._guard.take_off()
-        if self._steps is not None:
-            self._steps.close()
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        self._signals.unwatch()
+    def _end_by_signal(self) -> None:
+        self.end("signal", error="SystemExit")
 
     def is_ours(self) -> bool:
         """Whether the caller is on the thread that is being recorded."""
@@ -288,7 +278,7 @@ class Recording:
         return self._signals.let_go()
 
     def _close(self) -> None:
-        """Let the next capture start."""
+        """Leave nothing behind and let the next capture start."""
         self._guard.take_off()
         if self._watchdog is not None:
             self._watchdog.cancel()
@@ -329,10 +319,18 @@ class Recording:
 
     def _give_up(self, text: str) -> None:
         """End without a trace, while the function runs on."""
+        if self._over:
+            return
         self._over = True
         self._target.spent = True
+        self._guard.take_off()
         if self._steps is not None:
             self._steps.close()
+        with suppress(Exception):  # it has failed already
+            if self._state == "warm":
+                self._profiler.start_trace()
+            if self._state != "waiting":
+                stop_profiler(self._torch, self._profiler)
         self._close()
         say(f"{self._target.name} {text}")
 

@@ -1,7 +1,7 @@
 """A recorded trace becomes a file: written aside, verified, mended, and only then shown, with its sidecar.
 
-torch reports neither a missing folder nor a full disk, and writes names with quotes in them as broken JSON, so
-whatever it wrote is looked at.
+torch reports neither a missing folder nor a full disk, and writes names with quotes in them as broken JSON,
+so whatever it wrote is looked at.
 """
 
 import json

@@ -1,7 +1,7 @@
 """`steps=(wait, warmup, active)`: a long call of which only some steps are recorded.
 
-A step ends with `chisel.step()`. In a script that never calls it, it ends with each step of the first optimizer
-that steps.
+A step ends with `chisel.step()`. In a script that never calls it, it ends with each step of the first
+optimizer that steps.
 """
 
 import weakref

@@ -1,8 +1,8 @@
 """Signals that end a script: its trace is saved first, and a signal does not break the saving off.
 
 SIGTERM, which ends a cancelled job and one whose time is over, kills a Python script at once, and the trace
-with it. While a capture is open in the main thread, and the script has no handler of its own, SIGTERM saves the
-trace and raises `SystemExit(143)`. SIGINT raises KeyboardInterrupt as ever, through the function.
+with it. While a capture is open in the main thread, and the script has no handler of its own, SIGTERM saves
+the trace and raises `SystemExit(143)`. SIGINT raises KeyboardInterrupt as ever, through the function.
 """
 
 import os
@@ -15,19 +15,19 @@ _EXIT_STATUS = 128 + signal.SIGTERM
 
 
 class Signals:
-    """For one capture. Everything is called by its own thread; only in the main thread does anything happen."""
+    """For one capture, called by its own thread alone. In another than the main thread nothing happens."""
 
-    def __init__(self, save: Callable[[], None]) -> None:
-        """`save` ends the capture because of a signal."""
-        self._save = save
+    def __init__(self) -> None:
+        self._save: Callable[[], None] | None = None
         self._process = os.getpid()
         self._main = threading.current_thread() is threading.main_thread()
         self._busy = False
         self._waiting: list[int] = []
         self._interrupts: object = None
 
-    def watch(self) -> None:
-        """Hear SIGTERM, if the script does not."""
+    def watch(self, save: Callable[[], None]) -> None:
+        """Hear SIGTERM, if the script does not; `save` ends the capture because of it."""
+        self._save = save
         if self._main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._terminate)
 
@@ -65,7 +65,8 @@ class Signals:
         elif self._busy:
             self._waiting.append(number)
         else:
-            self._save()
+            if self._save is not None:
+                self._save()
             raise SystemExit(_EXIT_STATUS)
 
 

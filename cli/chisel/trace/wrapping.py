@@ -56,9 +56,7 @@ def _origin(function: Any) -> tuple[str, str]:
         function = function.func
     plain = inspect.unwrap(function)
     name = getattr(plain, "__qualname__", None) or type(plain).__qualname__
-    code = getattr(plain, "__code__", None) or getattr(
-        getattr(type(plain), "__call__", None), "__code__", None
-    )
+    code = getattr(plain, "__code__", None) or getattr(_call_of(plain), "__code__", None)
     file = "" if code is None else code.co_filename
     here = os.getcwd() + os.sep
     return f"{getattr(plain, '__module__', None) or '?'}.{name}", file.removeprefix(here)
