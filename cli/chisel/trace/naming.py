@@ -109,7 +109,9 @@ class Place:
 
     def release(self) -> None:
         """Remove what only a capture that goes on has."""
-        for path in (self.aside, self.mended_aside, self.sidecar_aside, self._marker):
+        # torch itself writes aside first.
+        asides = (self.aside, self.aside + ".tmp", self.mended_aside, self.sidecar_aside)
+        for path in (*asides, self._marker):
             with suppress(OSError):
                 os.unlink(path)
 
