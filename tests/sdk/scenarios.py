@@ -107,15 +107,13 @@ f()
 def f():
     x @ x
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    try:
-        while True: x @ x
-    except:  # and it goes on, or would
-        time.sleep(60)
+    try: time.sleep(60)
+    except: os._exit(77)
 f()
 """,
         traces={"f": "signal"},
         status=-15,
-        traced_status=-15,
+        traced_status=77,
     ),
     "terminate-unwinds": Scenario(
         code="""
@@ -203,7 +201,7 @@ f()
         errors=1,
         left=(".f.open",),
     ),
-    "their-nvtx": Scenario(
+    "their-itt": Scenario(
         code="""
 @capture_trace
 def f():
@@ -213,7 +211,7 @@ def f():
     except Exception as error: return type(error).__name__
 print(f())
 """,
-        traces={"f": "return"},
+        traces={"f": "foreign-profiler"},
     ),
     "many-calls": Scenario(
         code="""
@@ -415,9 +413,58 @@ print(float((x @ x).sum()))
 def after(): return float((x @ x).sum())
 print(after())
 """,
+        traces={"f": "closed", "after": "return"},
+    ),
+    "generator-of-a-thread": Scenario(
+        code="""
+@capture_trace
+def f():
+    while True:
+        x @ x
+        yield 1
+held = [f()]
+thread = threading.Thread(target=lambda: print(next(held[0])))
+thread.start()
+thread.join()
+held.clear()
+print(float((x @ x).sum()))
+@capture_trace
+def after(): return float((x @ x).sum())
+print(after())
+""",
         says="its trace is lost, it ended on another thread",
-        errors=1,
         left=(".f.open",),
+    ),
+    "generator-left-open": Scenario(
+        code="""
+@capture_trace
+def f():
+    while True:
+        x @ x
+        yield 1
+held = f()
+print(next(held))
+sys.exit(3)
+""",
+        traces={"f": "closed"},
+        status=3,
+    ),
+    "forked-children-exit": Scenario(
+        code="""
+def child():
+    own = os.fork()
+    if own == 0:
+        for _ in range(1000): torch.ones(3) * 2
+        sys.exit(3)
+    return os.waitpid(own, 0)[1]
+@capture_trace(with_stack=True)
+def f():
+    x @ x
+    return child()
+print(f())
+print(child())
+""",
+        traces={"f": "return"},
     ),
     "async-generator": Scenario(
         code="""
@@ -479,7 +526,8 @@ cached = capture_trace("cached")(functools.lru_cache(plain))
 later = capture_trace("later")(Later())
 mm = capture_trace("builtin")(torch.mm)
 thing.kept = 4
-print(partial(), partial.func is plain, thing(x), thing.kept, thing.other(), isinstance(thing, Call), thing.__doc__)
+print(partial(), partial.func is plain, thing(x), thing.kept, thing.other(), isinstance(thing, Call))
+print(thing.__doc__)
 print(cached(x), cached(x), cached.cache_info().hits, asyncio.run(later()), float(mm(x, x).sum()))
 print(type(pickle.loads(pickle.dumps(thing))).__name__, callable(thing))
 """,

@@ -1,4 +1,4 @@
-"""Every scenario as processes: traced and untraced print and exit alike, and the traces are what they must be."""
+"""Every scenario as processes: traced and untraced they print and exit alike, and the traces are right."""
 
 import json
 import os
@@ -22,6 +22,10 @@ if not os.environ.get("CI"):
     pytest.importorskip("torch", reason="needs torch: pip install -e '.[torch]'")
 
 ON_GPU = " on a GPU"
+NOT_THEIRS = (
+    *("chisel: ", " ", "Traceback", "During", "The above"),
+    *("USDT:", "ERROR: External init", "[W"),  # torch, of its profiler
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def run(name: str, folder: Path) -> Run:
 def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Run]]]:
     """All that were selected, two at a time."""
     chosen = [
-        item.callspec.params["name"]
+        str(item.callspec.params["name"])
         for item in request.session.items
         if isinstance(item, pytest.Function)
         and "runs" in item.fixturenames
@@ -115,8 +119,7 @@ def test_a_script_cannot_tell_and_its_traces_are_whole(name: str, runs: dict[str
 
 def without_ours(shown: str) -> list[str]:
     """The last line of each traceback, and what else the script and torch say."""
-    lines = [line for line in shown.splitlines() if not line.startswith("chisel: ")]
-    return [line for line in lines if not line.startswith((" ", "Traceback", "During", "The above")) and line]
+    return [line for line in shown.splitlines() if line and not line.startswith(NOT_THEIRS)]
 
 
 def found(folder: Path, scenario: Scenario, *, gpu: bool) -> dict[str, str]:

@@ -56,6 +56,9 @@ RUN_OPTIONS = (
         "[VARIABLE=]NAME", many=True,
     ),
     Option(
+        ("--trace-stacks",), "Let every capture of the job record the Python lines too.", layered=True,
+    ),
+    Option(
         ("--preview", "-p"), "Show what would be uploaded, what is left out and why, and send nothing.",
         leading=("-p",),
     ),

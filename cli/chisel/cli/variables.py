@@ -17,14 +17,16 @@ class Variables(NamedTuple):
 def read_variables(choices: Choices) -> Variables:
     """What the command line asks for; `UsageError` names what cannot be."""
     said = choices.texts("env"), choices.texts("secret")
+    stacks = {"CHISEL_TRACE_STACKS": "1"} if choices.flag("trace_stacks") else {}
     if not any(said):
-        return Variables({}, {})
+        return Variables(stacks, {})
     from chisel_shared.contract.errors import UserError
 
     try:
-        return _read(*said)
+        found = _read(*said)
     except UserError as error:
         raise UsageError(str(error)) from error
+    return Variables(found.env | stacks, found.secrets)
 
 
 def _read(envs: tuple[str, ...], secrets: tuple[str, ...]) -> Variables:

@@ -47,6 +47,14 @@ def resident_bytes() -> int | None:
         return None
 
 
+def call_in_main_thread(stop: Callable[[], None]) -> bool:
+    """Have the main thread call `stop` between two bytecodes; False when it cannot take that in now. What
+    `stop` raises is lost."""
+    global _stop
+    _stop = stop
+    return bool(ctypes.pythonapi.Py_AddPendingCall(_call_back, None) == 0)
+
+
 class Watchdog:
     """Ends one capture of the main thread by calling `stop(reason)` on it."""
 
@@ -68,7 +76,6 @@ class Watchdog:
         self._over.release()
 
     def _watch(self) -> None:
-        global _stop
         while True:
             left = self._until - time.monotonic()
             if self._over.acquire(timeout=max(0.0, min(left, _LOOK_SECONDS))):
@@ -76,8 +83,7 @@ class Watchdog:
             reason = self._reached()
             if not reason:
                 continue
-            _stop = lambda: self._signals.extend(self._stop(reason))  # noqa: B023, E731 - the loop ends here
-            if ctypes.pythonapi.Py_AddPendingCall(_call_back, None) == 0:
+            if call_in_main_thread(lambda: self._signals.extend(self._stop(reason))):  # noqa: B023 - at once
                 break
         self._over.acquire()
         time.sleep(0.01)  # the main thread is still leaving stop(), where an exception would be dropped

@@ -1,6 +1,7 @@
 """torch's profiler as a capture uses it, in every version of torch and without side effects on CUDA."""
 
 import os
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -44,6 +45,14 @@ def make_profiler(torch: Any, options: Options, *, cuda: bool) -> Any:
         with_stack=options.with_stack,
         **more,
     )
+
+
+def leave_profiler(torch: Any) -> None:
+    """In a process that was forked while the profiler was on: record no more. Stopping could wait for threads
+    that only the parent has."""
+    with suppress(Exception):
+        torch._C._autograd._clear_callbacks()
+        sys.setprofile(None)
 
 
 def stop_profiler(torch: Any, profiler: Any) -> None:

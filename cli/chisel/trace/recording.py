@@ -5,6 +5,7 @@ ends the process with a segmentation fault. So there is one lock; whoever does n
 untraced, and a profiler that the script starts itself ends ours first.
 """
 
+import atexit
 import os
 import platform
 import threading
@@ -13,15 +14,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from chisel.trace import naming, stepping
-from chisel.trace.bounds import Watchdog
+from chisel.trace import forking, naming, stepping
+from chisel.trace.bounds import Watchdog, call_in_main_thread
 from chisel.trace.capture import DIRECTORY_VARIABLE, Options
 from chisel.trace.gpus import Watch
-from chisel.trace.profiler import cuda_is_there, make_profiler, stop_profiler
+from chisel.trace.profiler import cuda_is_there, leave_profiler, make_profiler, stop_profiler
 from chisel.trace.rivals import Guard
 from chisel.trace.saving import save
 from chisel.trace.saying import say, say_once, size, why
-from chisel.trace.stopping import Signals, deliver
+from chisel.trace.stopping import Signals, deliver, deliver_later
 
 
 class Process:
@@ -29,18 +30,30 @@ class Process:
 
     lock = threading.Lock()
     open: "Recording | None" = None
+    has_profiled = False
     forked_while_open = False
 
 
 def _after_fork() -> None:
     """A child inherits a profiler that it must neither stop nor start again."""
-    Process.forked_while_open = Process.forked_while_open or Process.open is not None
+    if Process.open is not None:
+        Process.forked_while_open = True
+        leave_profiler(Process.open.torch)
+    if Process.has_profiled:
+        forking.skip_destructors()
     Process.lock, Process.open = threading.Lock(), None
     stepping.forget()
 
 
+def _at_exit() -> None:
+    """A process that ends with a profiler on ends with a segmentation fault."""
+    if Process.open is not None:
+        Process.open.end_at_exit()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 def _torch() -> Any:
@@ -119,7 +132,7 @@ class Recording:
     def __init__(self, *, target: Target, place: naming.Place, torch: Any, signals: Signals) -> None:
         self._target = target
         self._place = place
-        self._torch = torch
+        self.torch = self._torch = torch
         self._signals = signals
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -212,7 +225,7 @@ class Recording:
         else:
             self._check_alone()
             self._profiler.start()
-        self._state = "on"
+        self._state, Process.has_profiled = "on", True
         self._started_at, self._began = time.time(), time.monotonic()
         self._guard.put_on()
         self._bound()
@@ -263,10 +276,12 @@ class Recording:
         if self._over or self._process != os.getpid():
             return []
         self._over = True
-        if self._broken or not self.is_ours():
+        if self._broken:
             # Stopping would crash, and so would starting another: the lock stays taken.
-            cause = "another thread started a profiler" if self._broken else "it ended on another thread"
-            say(f"{self._target.name}: its trace is lost, {cause}")
+            say(f"{self._target.name}: its trace is lost, another thread started a profiler")
+            return []
+        if not self.is_ours():
+            self._end_elsewhere(ended_by, error)
             return []
         self._signals.hold()
         try:
@@ -276,6 +291,26 @@ class Recording:
         finally:
             self._close()
         return self._signals.let_go()
+
+    def _end_elsewhere(self, ended_by: str, error: str) -> None:
+        """The call has ended on another thread than the profiler's, as a generator can that is collected."""
+        if self._thread == threading.main_thread().ident:
+            self._over = False
+            if call_in_main_thread(lambda: deliver_later(self._end(ended_by, error))):
+                return
+            self._over = True
+        # Stopping it here would lose the trace and leave the profiler on: the lock stays taken.
+        say(f"{self._target.name}: its trace is lost, it ended on another thread")
+
+    def end_at_exit(self) -> None:
+        """The process ends: in the middle of the call, which was a generator's or is another thread's, or
+        after it was lost."""
+        if self.is_ours() and not self._over:
+            self.end("closed")
+        elif self._process == os.getpid() and not self._broken:
+            self._guard.take_off()
+            with suppress(Exception):
+                stop_profiler(self._torch, self._profiler)
 
     def _close(self) -> None:
         """Leave nothing behind and let the next capture start."""

@@ -41,7 +41,9 @@ class Steps:
         global _current
         _current = self
         with suppress(Exception):  # a torch without it has chisel.step() alone
-            self._hook = self._torch.optim.optimizer.register_optimizer_step_post_hook(self._after_optimizer)
+            from torch.optim.optimizer import register_optimizer_step_post_hook
+
+            self._hook = register_optimizer_step_post_hook(self._after_optimizer)
         self._enter()
 
     def close(self) -> None:

@@ -76,3 +76,9 @@ def deliver(numbers: list[int]) -> None:
         if number == signal.SIGTERM:
             raise SystemExit(_EXIT_STATUS)
         signal.raise_signal(number)
+
+
+def deliver_later(numbers: list[int]) -> None:
+    """The same from where nothing may be raised."""
+    for number in numbers:
+        threading.Timer(0.01, signal.raise_signal, (number,)).start()

@@ -135,6 +135,8 @@ class CallableObject:
     def __init__(self, wrapped: Any, traced: Callable[..., Any]) -> None:
         object.__setattr__(self, "__wrapped__", wrapped)
         object.__setattr__(self, "_chisel_traced", traced)
+        for name in ("__doc__", "__module__"):  # which the class has too
+            object.__setattr__(self, name, getattr(wrapped, name, None))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return object.__getattribute__(self, "_chisel_traced")(*args, **kwargs)
