@@ -27,6 +27,8 @@ READS_THE_ENVIRONMENT = {
     "cli/chisel/trace/capture.py": "decides at decoration, in the user's process, whether to trace",
     "cli/chisel/trace/naming.py": "the rank of a process is told by its launcher in the environment",
     "cli/chisel/trace/recording.py": "the directory may have changed since the decoration",
+    "cli/chisel/trace/gpus.py": "the GPUs of a process are those that CUDA takes from its environment",
+    "cli/chisel/trace/profiler.py": "torch counts GPUs without CUDA when its environment says so",
     "cli/chisel/trace/wrapping.py": "quiets the profiler's library, which listens to nothing else",
     "cli/chisel/local/stack.py": "finds the stack before anything that has settings is imported",
     "cli/chisel/local/starting.py": "hands the environment down to the stack it starts",
@@ -37,7 +39,8 @@ READS_THE_ENVIRONMENT = {
 STANDARD_LIBRARY_ONLY = (
     "services/chisel_agent/shim.py",
     "services/chisel_agent/shim_system.py",
-    "cli/chisel/trace/capture.py",
+    *(f"cli/chisel/trace/{path.name}" for path in sorted((ROOT / "cli/chisel/trace").glob("*.py"))),
+    "shared/chisel_shared/traces/repair.py",
     "shared/chisel_shared/contract/gpus.py",
 )
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [A A4 B C1 C2 D E F G H P S] [--repeats N] [--json FILE]`"""
+"""`python -m tests.bench [A A4 B C1 C2 D E F G H P S T] [--repeats N] [--json FILE]`"""
 
 import argparse
 import json
@@ -21,6 +21,7 @@ from tests.bench import (
     h_loud,
     p_policy,
     s_scale,
+    t_capture,
 )
 from tests.bench.figures import Figure, table
 from tests.bench.stack import Stack, private_stack
@@ -38,6 +39,7 @@ MEASURES: dict[str, Callable[[Stack, int], list[Figure]]] = {
     "H": h_loud.measure,
     "P": p_policy.measure,
     "S": s_scale.measure,
+    "T": t_capture.measure,
 }
 """In the order they run: those that leave much behind come last."""
 

@@ -6,7 +6,10 @@ from typing import Any, assert_type
 
 import pytest
 
+import chisel
 from chisel import capture_trace
+from chisel.trace.capture import MAX_FILE_BYTES
+from chisel_shared.contract.files import MAX_BYTES, FileKind
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +27,16 @@ def test_the_function_itself_is_returned() -> None:
     assert capture_trace("name")(plain) is plain
     assert capture_trace(trace_name=None, record_shapes=False, profile_memory=False)(plain) is plain
     assert capture_trace("n", True, True, with_stack=True, max_calls=0)(plain) is plain
+    assert (
+        capture_trace(
+            skip=1, max_seconds=0.5, max_bytes=1 << 20, steps=(0, 1, 2), ranks="0, 1", all_threads=True
+        )(plain)
+        is plain
+    )
+
+
+def test_a_step_is_no_step_at_home() -> None:
+    chisel.step()
 
 
 def test_whatever_can_be_called_is_a_function() -> None:
@@ -66,11 +79,44 @@ class Model:
         ({"max_calls": "3"}, "max_calls must be a number of calls, not '3'"),
         ({"max_calls": -1}, "max_calls must be a number of calls, not -1"),
         ({"max_calls": True}, "max_calls must be a number of calls, not True"),
+        ({"skip": 1.5}, "skip must be a number of calls, not 1.5"),
+        ({"max_seconds": "60"}, "max_seconds must be a number of seconds, not '60'"),
+        ({"max_bytes": 1e9}, "max_bytes must be a number of bytes, not 1000000000.0"),
+        ({"steps": 3}, "steps must be three numbers of steps"),
+        ({"steps": (1, 2)}, "steps must be three numbers of steps"),
+        ({"steps": (1, 2, True)}, "steps must be three numbers of steps"),
+        ({"ranks": 0}, 'ranks must be "all" or ranks as in "0,1", not 0'),
+        ({"all_threads": 1}, "all_threads must be True or False, not 1"),
         ({"name": "x"}, "unexpected keyword argument 'name'"),
     ],
 )
 def test_wrong_arguments_show_at_home(arguments: dict[str, object], says: str) -> None:
     with pytest.raises(TypeError, match=says):
+        capture_trace(**arguments)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"all_threads": True, "profile_memory": True}, "exclude each other"),
+        ({"max_seconds": 0}, "max_seconds must be more than 0"),
+        ({"max_seconds": float("nan")}, "max_seconds must be more than 0"),
+        ({"max_bytes": 0}, "max_bytes must lie between 1 and 4294967296"),
+        ({"max_bytes": 5 << 30}, "max_bytes must lie between"),
+        ({"steps": (1, -1, 2)}, "none below 0"),
+        ({"steps": (1, 1, 0)}, "needs an active step"),
+        ({"ranks": "first"}, 'ranks must be "all"'),
+        ({"ranks": ""}, 'ranks must be "all"'),
+        ({"ranks": "0,-1"}, 'ranks must be "all"'),
+    ],
+)
+@pytest.mark.parametrize("backend", [False, True])
+def test_wrong_values_show_in_both_places(
+    arguments: dict[str, object], says: str, backend: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend:
+        monkeypatch.setenv("CHISEL_TRACE_DIR", "/nowhere")
+    with pytest.raises(ValueError, match=says):
         capture_trace(**arguments)  # type: ignore[call-overload]
 
 
@@ -87,6 +133,10 @@ def test_wrong_arguments_show_at_home(arguments: dict[str, object], says: str) -
 def test_what_is_no_function_is_refused(thing: object, says: str) -> None:
     with pytest.raises(TypeError, match=f"capture_trace decorates functions and methods, {says}$"):
         capture_trace()(thing)  # type: ignore[arg-type]
+
+
+def test_the_largest_file_is_what_a_server_takes() -> None:
+    assert MAX_BYTES[FileKind.TRACE] == MAX_FILE_BYTES
 
 
 def test_a_class_is_refused_in_the_bare_form() -> None:

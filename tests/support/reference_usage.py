@@ -118,6 +118,7 @@ are in [json.md](json.md).
 | `CHISEL_ATTEMPT` | which attempt at it this is, from 1 |
 | `CHISEL_BACKEND_APP_NAME` | its app name |
 | `CHISEL_TRACE_DIR` | files that appear here whole are kept as the job's traces |
+| `CHISEL_TRACE_STACKS` | `1` after `chisel python --trace-stacks`: captures record the Python lines too |
 | `CHISEL_GPU_COUNT` | how many GPUs it has |
 | `CUDA_VISIBLE_DEVICES` | which ones |
 | `MASTER_ADDR`, `MASTER_PORT` | where its ranks meet; the port is the job's own |

@@ -12,6 +12,13 @@ _ASK_THE_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """Lets torch count GPUs without CUDA. CUDA once asked is of no use in processes that are forked later."""
 
 
+def load_torch() -> Any:
+    """torch, of which we use parts that it does not declare as public."""
+    import torch
+
+    return torch
+
+
 def cuda_is_there(torch: Any) -> bool:
     """Whether there is a GPU to record; never the one who initialises CUDA."""
     if getattr(torch.cuda, "is_initialized", lambda: False)():

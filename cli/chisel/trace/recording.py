@@ -7,7 +7,6 @@ untraced, and a profiler that the script starts itself ends ours first.
 
 import atexit
 import os
-import platform
 import threading
 import time
 from contextlib import suppress
@@ -17,11 +16,13 @@ from typing import Any
 from chisel.trace import forking, naming, stepping
 from chisel.trace.bounds import Watchdog, call_in_main_thread
 from chisel.trace.capture import DIRECTORY_VARIABLE, Options
+from chisel.trace.facts import Facts
 from chisel.trace.gpus import Watch
-from chisel.trace.profiler import cuda_is_there, leave_profiler, make_profiler, stop_profiler
+from chisel.trace.profiler import cuda_is_there, leave_profiler, load_torch, make_profiler, stop_profiler
 from chisel.trace.rivals import Guard
 from chisel.trace.saving import save
 from chisel.trace.saying import say, say_once, size, why
+from chisel.trace.spans import Span
 from chisel.trace.stopping import Signals, deliver, deliver_later
 
 
@@ -54,13 +55,6 @@ def _at_exit() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
-
-
-def _torch() -> Any:
-    """torch, of which we use parts that it does not declare as public."""
-    import torch
-
-    return torch
 
 
 class Target:
@@ -105,27 +99,6 @@ class Target:
         return self.calls > self.options.skip
 
 
-class Span:
-    """A named stretch of time inside the recording that is open already."""
-
-    def __init__(self, name: str) -> None:
-        self._span: Any = None
-        with suppress(Exception):  # a trace without it is still one
-            self._span = _torch().profiler.record_function(f"chisel::{name}")
-
-    def __enter__(self) -> None:
-        if self._span is not None:
-            try:
-                self._span.__enter__()
-            except Exception:  # as above
-                self._span = None
-
-    def __exit__(self, *raised: object) -> None:
-        if self._span is not None:
-            with suppress(Exception):
-                self._span.__exit__(None, None, None)
-
-
 class Recording:
     """An open capture: a context manager around the call, which it neither changes nor catches."""
 
@@ -141,6 +114,7 @@ class Recording:
         self._started_at, self._began = time.time(), time.monotonic()
         self._has_cuda = cuda_is_there(torch)
         self._profiler = make_profiler(torch, target.options, cuda=self._has_cuda)
+        self._facts = Facts(torch, target)
         self._guard = Guard(torch, self._another_starts)
         steps = target.options.steps
         self._steps = None if steps is None else stepping.Steps(steps, capture=self, torch=torch)
@@ -158,7 +132,7 @@ class Recording:
         try:
             if Process.forked_while_open:
                 raise RuntimeError("this process was forked from one that was being traced")
-            torch = _torch()
+            torch = load_torch()
             place = naming.take_place(
                 os.environ[DIRECTORY_VARIABLE],
                 name=target.name,
@@ -335,14 +309,17 @@ class Recording:
         try:
             if self._span is not None:
                 self._span.__exit__()
-            for name, text in self._marks(ended_by, error).items():
+            for name, text in self._facts.marks(self._call, ended_by, error).items():
                 self._profiler.add_metadata_json(f"chisel_{name}", text)
         finally:
             stop_profiler(self._torch, self._profiler)
         if self._state == "warm":
             self._say_nothing_recorded()
             return
-        facts = self._facts() | {"seconds": seconds, "ended_by": ended_by, "error": error}
+        facts = self._facts.sidecar(
+            call=self._call, started_at=self._started_at, seconds=seconds, ended_by=ended_by, error=error
+        )
+        facts["gpus"] = [] if self._gpus is None else self._gpus.end()
         count = save(self._profiler, self._place, facts, began=ended)
         took = time.monotonic() - ended
         ends = "" if ended_by in _WHOLE else f"; it ends early: {_EARLY.get(ended_by, ended_by)}"
@@ -368,47 +345,6 @@ class Recording:
                 stop_profiler(self._torch, self._profiler)
         self._close()
         say(f"{self._target.name} {text}")
-
-    def _marks(self, ended_by: str, error: str) -> dict[str, str]:
-        """What the trace says about its call, as JSON. torch writes strings as they are: no escapes."""
-        own_rank, _ = naming.rank()
-        what = error or (ended_by if ended_by == "foreign-profiler" else "")
-        return {
-            "trace": f'"{self._target.name}"',
-            "call": str(self._call),
-            "rank": "null" if own_rank is None else str(own_rank),
-            "pid": str(self._process),
-            "ended_by": f'"{ended_by}"',
-            "error": f'"{naming.safe_name(what)}"' if what else "null",
-        }
-
-    def _facts(self) -> dict[str, object]:
-        """The sidecar, as `chisel_shared.traces.sidecar` defines it, but for how the capture ended."""
-        options = self._target.options
-        own_rank, world_size = naming.rank()
-        version = getattr(self._torch, "version", None)
-        return {
-            "schema": 1,
-            "trace": self._target.title[:1000],
-            "function": self._target.function[:1000],
-            "file": self._target.file[:1000],
-            "call": self._call,
-            "rank": own_rank,
-            "world_size": world_size,
-            "pid": self._process,
-            "host": platform.node(),
-            "started_at": self._started_at,
-            "options": {
-                "record_shapes": options.record_shapes,
-                "profile_memory": options.profile_memory,
-                "with_stack": options.with_stack,
-                "all_threads": options.all_threads,
-            },
-            "torch": str(getattr(self._torch, "__version__", "")),
-            "cuda": str(getattr(version, "cuda", None) or getattr(version, "hip", None) or ""),
-            "python": platform.python_version(),
-            "gpus": [] if self._gpus is None else self._gpus.end(),
-        }
 
     @property
     def _call(self) -> int:

@@ -10,6 +10,9 @@ OWN_PREFIX = "CHISEL_"
 OWN = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_ADDR", "MASTER_PORT", "VIRTUAL_ENV"})
 """What the agent sets after everything else, because only it knows."""
 
+ASKED_FOR = frozenset({"CHISEL_TRACE_STACKS"})
+"""What a job is asked to do by a variable of ours: `chisel python --trace-stacks`."""
+
 EXTENDED = frozenset({"PATH", "PYTHONPATH"})
 """A job may bring its own; the agent puts its part before it."""
 
@@ -32,7 +35,7 @@ def check_name(name: str) -> None:
         raise BadRequest(
             f"{name[:80]!r} cannot name a variable: letters, digits and _ can, at most 200, no digit first"
         )
-    if name.startswith(OWN_PREFIX) or name in OWN:
+    if name in OWN or (name.startswith(OWN_PREFIX) and name not in ASKED_FOR):
         raise BadRequest(f"{name} is set by Chisel in every job: choose another name")
 
 
