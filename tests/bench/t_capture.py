@@ -1,4 +1,4 @@
-"""T: what `capture_trace` costs a function that it decorates: at home, when its calls are spent, while recording.
+"""T: what `capture_trace` costs a function: at home, when its calls are spent, while recording.
 
 `python -m tests.bench.t_capture` needs no stack. Each figure comes from a process of its own with the real
 torch; what a call costs is the best of several loops, less the bare function's.
@@ -50,8 +50,8 @@ def measure(stack: Stack | None, repeats: int) -> list[Figure]:
     large = [_run(_LARGE, traced=True) for _ in range(repeats)]
     same = all(one[0] for one in home)
     return [
-        Figure(letter="T", what="a call at home", unit="ns", values=tuple(0.0 if one[0] else one[1] for one in home),
-               must=0, fault="" if same else "the function is not returned itself"),
+        Figure(letter="T", what="a call at home", unit="ns",
+               values=tuple(0.0 if one[0] else one[1] for one in home), must=0, fault="" if same else "the function is not returned itself"),
         Figure(letter="T", what="a call when max_calls are spent", unit="ns",
                values=tuple(one[1] for one in spent), must=200),
         Figure(letter="T", what="20,000 operators, recorded over not recorded", unit="x",
