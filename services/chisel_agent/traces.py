@@ -17,6 +17,8 @@ from chisel_shared.runtime.logs import Log
 log = Log("chisel.agent.traces")
 
 _LOOK_SECONDS = 1.0
+_SIDECAR = ".meta.json"
+"""What the job says about the trace beside it; no trace itself."""
 
 
 class TraceUploads:
@@ -66,6 +68,8 @@ class TraceUploads:
                 for entry in entries:
                     # One with a leading dot is being written: it appears when it gets its name.
                     if entry.name.startswith(".") or not entry.name.endswith(".json"):
+                        continue
+                    if entry.name.endswith(_SIDECAR):
                         continue
                     if not is_file_name(entry.name):
                         if entry.name not in self._refused:

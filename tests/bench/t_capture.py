@@ -49,9 +49,10 @@ def measure(stack: Stack | None, repeats: int) -> list[Figure]:
     spent = [_run(_SMALL.format(torch="import torch"), traced=True) for _ in range(repeats)]
     large = [_run(_LARGE, traced=True) for _ in range(repeats)]
     same = all(one[0] for one in home)
+    at_home = tuple(0.0 if one[0] else one[1] for one in home)
     return [
-        Figure(letter="T", what="a call at home", unit="ns",
-               values=tuple(0.0 if one[0] else one[1] for one in home), must=0, fault="" if same else "the function is not returned itself"),
+        Figure(letter="T", what="a call at home", unit="ns", must=0, values=at_home,
+               fault="" if same else "the function is not returned itself"),
         Figure(letter="T", what="a call when max_calls are spent", unit="ns",
                values=tuple(one[1] for one in spent), must=200),
         Figure(letter="T", what="20,000 operators, recorded over not recorded", unit="x",

@@ -1,5 +1,6 @@
 """A job can be cancelled in every state, and nothing of it stays alive."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -75,6 +76,33 @@ def test_a_job_that_ignores_every_polite_signal(cluster: Cluster, tmp_path: Path
     cluster.run(["cancel", cluster.job("stubborn")["id"]])
     assert running.finish(timeout=40).returncode == 130
     assert not alive(pid)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"), [((), "KeyboardInterrupt"), (("--signal", "TERM"), "SystemExit")]
+)
+def test_a_job_inside_a_capture_leaves_its_trace(
+    cluster: Cluster, tmp_path: Path, asked: tuple[str, ...], error: str
+) -> None:
+    pytest.importorskip("torch", reason="profiling needs torch, which the test environment installs")
+    write(
+        tmp_path,
+        "job.py",
+        "import torch\nfrom chisel import capture_trace\n\n@capture_trace\ndef train():\n"
+        "    x = torch.ones(8, 8)\n    x @ x\n    print('inside', flush=True)\n"
+        "    while True:\n        x + x\n\ntrain()\n",
+    )
+    name = f"captured-{error}"
+    running = cluster.spawn(["python", "job.py", "-a", name], cwd=tmp_path)
+    running.wait_for_output(b"inside\n")
+    job = cluster.job(name)
+    assert cluster.run(["cancel", job["id"], *asked]).returncode == 0
+    assert running.finish(timeout=60).returncode == 130
+    target = tmp_path / "traces"
+    assert cluster.run(["trace", "download", job["id"], "train.json", "-o", str(target)]).returncode == 0
+    loaded = json.loads((target / "train.json").read_bytes())
+    assert (loaded["chisel_ended_by"], loaded["chisel_error"]) == ("signal", error)
+    assert {"aten::mm", "aten::add"} <= {event["name"] for event in loaded["traceEvents"]}
 
 
 def test_a_finished_job_keeps_its_end(cluster: Cluster, tmp_path: Path) -> None:
