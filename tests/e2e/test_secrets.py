@@ -70,6 +70,14 @@ def test_variables_reach_the_job_as_they_are(cluster: Cluster, tmp_path: Path) -
     assert json.loads(done.stdout) == odd | {"FROM_SHELL": "of the shell\n", "A2": "1", "OTHER": None}
 
 
+def test_stacks_are_asked_for_by_a_variable(cluster: Cluster, tmp_path: Path) -> None:
+    write(tmp_path, "job.py", PRINT)
+    for flags, value in ((["--trace-stacks", "--env", "A=1"], "1"), ([], None)):
+        done = cluster.run([*flags, "python", "job.py", "CHISEL_TRACE_STACKS"], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"CHISEL_TRACE_STACKS": value}
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

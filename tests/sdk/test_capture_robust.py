@@ -1,5 +1,6 @@
 """A decorated function is never worse off than a bare one, whatever the profiler, the disk or torch do."""
 
+import signal
 import sys
 import threading
 from types import SimpleNamespace
@@ -106,6 +107,71 @@ def test_the_scripts_own_profiler_is_left_alone(
     assert once(traces) == [7]
     assert traces.names() == []
     assert "f is not traced: another torch profiler is running" in capsys.readouterr().err
+
+
+SIGNALS: dict[int, type[BaseException]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: SystemExit,
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [("init", signal.SIGINT)]
+    + [(step, number) for step in ("start", "metadata", "stop", "export") for number in SIGNALS],
+)
+def test_a_signal_waits_for_the_profiler(
+    traces: Traces, monkeypatch: pytest.MonkeyPatch, step: str, number: int
+) -> None:
+    plain = Profile._step
+
+    def send(self: Profile, name: str) -> None:
+        plain(self, name)
+        if name == step:
+            signal.raise_signal(number)
+
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(Profile, "_step", send)
+    with pytest.raises(SIGNALS[number]):
+        once(traces)
+    assert traces.names() == ["f.json"]
+    assert Profile.open == 0
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    monkeypatch.setattr(Profile, "_step", plain)
+    assert once(traces) == [7]
+
+
+def test_stacks_can_be_asked_for_by_the_job(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHISEL_TRACE_STACKS", "1")
+    assert once(traces) == [7]
+    assert traces.sidecar("f").options.with_stack
+
+
+def test_the_sidecar_tells_the_scripts_own_name(traces: Traces) -> None:
+    assert once(traces, "größe / 2") == [7]
+    facts = traces.sidecar("gr_e_2")
+    assert (facts.trace, facts.call, facts.ended_by, facts.error) == ("größe / 2", 1, "return", "")
+    assert facts.function.endswith("once.<locals>.function")
+    assert facts.file.endswith("test_capture_robust.py")
+
+
+def test_a_call_that_is_skipped_is_counted_in_the_sidecar(traces: Traces) -> None:
+    decorated = capture_trace("f", skip=2, max_calls=2)(lambda: 1)
+    assert [decorated() for _ in range(6)] == [1] * 6
+    assert traces.names() == ["f.2.json", "f.json"]
+    assert [traces.sidecar(stem).call for stem in ("f", "f.2")] == [3, 4]
+
+
+def test_only_the_ranks_that_were_asked_for(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    decorated = capture_trace("f", ranks="0,2")(lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        assert capture_trace("f", ranks="0,2")(lambda: 1)() == 1
+    assert traces.names() == ["f.rank0.json", "f.rank2.json"]
+    monkeypatch.delenv("RANK")
+    assert decorated() == 1
+    assert "f.json" in traces.names()
 
 
 def test_another_thread_runs_untraced_meanwhile(traces: Traces) -> None:

@@ -126,6 +126,10 @@ def found(folder: Path, scenario: Scenario, *, gpu: bool) -> dict[str, str]:
     """How each trace's capture ended, by stem. Numbers of processes are replaced by 1, 2, …"""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     assert tuple(name for name in names if name.startswith(".")) == scenario.left
+    for name in scenario.left:
+        marker = json.loads((folder / name).read_bytes())
+        assert set(marker) == {"name", "function", "call", "rank", "pid", "started_at"}
+        assert marker["function"] == "__main__.f"
     pids: dict[str, str] = {}
     endings = {}
     for name in names:
