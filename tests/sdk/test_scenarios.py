@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ if not os.environ.get("CI"):
     pytest.importorskip("torch", reason="needs torch: pip install -e '.[torch]'")
 
 ON_GPU = " on a GPU"
+WARNINGS = ("-W", "ignore::DeprecationWarning")
+FORKED = Path(__file__).parent / "scenarios" / "forked.py"
+LOCAL = threading.local()
+SERVERS: list[subprocess.Popen[str]] = []
+"""That run scripts untraced, one for each thread of the test."""
 NOT_THEIRS = (
     *("chisel: ", " ", "Traceback", "During", "The above"),
     *("USDT:", "ERROR: External init", "[W"),  # torch, of its profiler
@@ -41,20 +47,43 @@ def run(name: str, folder: Path) -> Run:
     scenario = SCENARIOS[name.removesuffix(ON_GPU)]
     script = folder / "script.py"
     script.write_text(scenario.before + scenario.code)
+    device = "cuda" if name.endswith(ON_GPU) else "cpu"
+    traced = subprocess.run(
+        [sys.executable, *WARNINGS, str(script)],
+        cwd=folder,
+        env=environment(device) | {"CHISEL_TRACE_DIR": str(folder / scenario.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Run(bare(folder, device), traced, folder / scenario.folder)
+
+
+def environment(device: str) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CHISEL_", "KINETO_"))}
-    env |= {"SCENARIO_DEVICE": "cuda" if name.endswith(ON_GPU) else "cpu", "OMP_NUM_THREADS": "1"}
-    done = [
-        subprocess.run(
-            [sys.executable, "-W", "ignore::DeprecationWarning", str(script)],
-            cwd=folder,
-            env=env | more,
-            capture_output=True,
+    return env | {"SCENARIO_DEVICE": device, "OMP_NUM_THREADS": "1"}
+
+
+def bare(folder: Path, device: str) -> subprocess.CompletedProcess[str]:
+    """The script without a backend."""
+    servers: dict[str, subprocess.Popen[str]] = LOCAL.__dict__.setdefault("servers", {})
+    if device not in servers:
+        servers[device] = subprocess.Popen(
+            [sys.executable, *WARNINGS, str(FORKED)],
+            env=environment(device) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        for more in ({}, {"CHISEL_TRACE_DIR": str(folder / scenario.folder)})
-    ]
-    return Run(done[0], done[1], folder / scenario.folder)
+        SERVERS.append(servers[device])
+    server = servers[device]
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(f"{folder}\n")
+    server.stdin.flush()
+    status = int(server.stdout.readline())
+    stdout, stderr = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return subprocess.CompletedProcess([], status, stdout, stderr)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +106,9 @@ def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Run]]]:
         yield futures
         for future in futures.values():
             future.cancel()
+        pool.shutdown()
+        while SERVERS:
+            SERVERS.pop().communicate()
 
 
 def has_gpu() -> bool:

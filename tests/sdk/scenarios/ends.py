@@ -135,7 +135,7 @@ def train():
         one.step()
         other.step()
     return i
-print(train(), round(float(w.sum()), 3))
+print(train(), round(float(w.detach().sum()), 3))
 """,
         traces={"train": "steps"},
         holds=("aten::mm", "ProfilerStep#2", "ProfilerStep#3"),
