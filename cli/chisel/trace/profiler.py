@@ -54,12 +54,13 @@ def make_profiler(torch: Any, options: Options, *, cuda: bool) -> Any:
     )
 
 
-def leave_profiler(torch: Any) -> None:
+def leave_profiler(torch: Any, *, with_stack: bool) -> None:
     """In a process that was forked while the profiler was on: record no more. Stopping could wait for threads
     that only the parent has."""
     with suppress(Exception):
         torch._C._autograd._clear_callbacks()
-        sys.setprofile(None)
+        if with_stack:
+            sys.setprofile(None)
 
 
 def stop_profiler(torch: Any, profiler: Any) -> None:

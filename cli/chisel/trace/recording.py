@@ -39,7 +39,7 @@ def _after_fork() -> None:
     """A child inherits a profiler that it must neither stop nor start again."""
     if Process.open is not None:
         Process.forked_while_open = True
-        leave_profiler(Process.open.torch)
+        Process.open.leave()
     if Process.has_profiled:
         forking.skip_destructors()
     Process.lock, Process.open = threading.Lock(), None
@@ -105,7 +105,7 @@ class Recording:
     def __init__(self, *, target: Target, place: naming.Place, torch: Any, signals: Signals) -> None:
         self._target = target
         self._place = place
-        self.torch = self._torch = torch
+        self._torch = torch
         self._signals = signals
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -175,11 +175,16 @@ class Recording:
         """Whether the caller is on the thread that is being recorded."""
         return self._thread == threading.get_ident() and self._process == os.getpid()
 
+    def leave(self) -> None:
+        """This process was forked meanwhile, and is not the one that is recorded."""
+        if self._state == "on":
+            leave_profiler(self._torch, with_stack=self._target.options.with_stack)
+
     def warm_up(self) -> None:
         """Let the profiler get ready; called by the steps."""
         self._check_alone()
         self._profiler.prepare_trace()
-        self._state = "warm"
+        self._state, Process.has_profiled = "warm", True
         self._guard.put_on()
 
     def begin(self) -> None:
