@@ -20,6 +20,10 @@ from chisel_shared.contract.gpus import GPUType
 from chisel_shared.contract.job import JobState, JobView, exit_status
 from chisel_shared.contract.messages import TraceView, Why
 
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is
+if TYPE_CHECKING:
+    from chisel_shared.traces.report import Summary
+
 MOST_AT_ONCE = 256
 """Verbs that run at the same time, followed jobs among them; further ones wait for one to end."""
 
@@ -182,12 +186,18 @@ class AsyncJob:
         return await self._ask(lambda job: job.pull(path, folder=folder, force=force))
 
     async def traces(self) -> tuple[TraceView, ...]:
-        """The traces it has saved so far, by attempt and name."""
+        """Its traces by attempt and name: saved, on their way, being recorded or lost."""
         return await self._ask(Job.traces)
 
-    async def download_traces(self, folder: "str | os.PathLike[str]" = ".") -> tuple[Saved, ...]:
+    async def trace_summary(self, trace: TraceView) -> "Summary":
+        """See `Job.trace_summary`."""
+        return await self._ask(lambda job: job.trace_summary(trace))
+
+    async def download_traces(
+        self, folder: "str | os.PathLike[str]" = ".", *, gz: bool = False
+    ) -> tuple[Saved, ...]:
         """See `Job.download_traces`."""
-        return await self._ask(lambda job: job.download_traces(folder))
+        return await self._ask(lambda job: job.download_traces(folder, gz=gz))
 
     async def _ask(self, verb: Callable[[Job], T]) -> T:
         def asked(client: Client) -> T:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from chisel import auth, settings
 from chisel.address import parse
-from chisel_shared.contract.errors import BadRequest, InternalError
+from chisel_shared.contract.errors import BadRequest
 from chisel_shared.contract.ids import LAST
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; these are loaded by the verbs that need them
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from chisel_shared.contract.gpus import GPUType
     from chisel_shared.contract.job import JobSpec, JobView
     from chisel_shared.contract.messages import FileView, GpuKind, Outputs, SecretView, TraceView, Why
+    from chisel_shared.traces.report import Summary
+    from chisel_shared.traces.sidecar import Sidecar
 
 
 class Client:
@@ -250,40 +252,41 @@ class Client:
         return _decoded(answer, Gpus).kinds
 
     def traces(self, job_id: str) -> "tuple[TraceView, ...]":
-        """The traces a job has saved so far, by attempt and name."""
+        """The traces of a job by attempt and name: saved, on their way, being recorded or lost."""
         answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/traces")
         from chisel_shared.contract.messages import Traces
 
         return _decoded(answer, Traces).traces
 
-    def download_trace(self, trace: "TraceView", folder: str) -> str:
-        """Save a trace in `folder` under its own name, whole and verified; the path of the file."""
-        import hashlib
+    def trace_summary(self, trace: "TraceView") -> "Summary":
+        """What storage read off a trace when it arrived. `Conflict` says why there is nothing (yet)."""
+        from chisel.trace_files import address
 
+        answer = self._http().get_bytes(address(trace, "/summary"))
+        from chisel_shared.traces.report import Summary
+
+        return _decoded(answer, Summary)
+
+    def trace_meta(self, trace: "TraceView") -> "Sidecar":
+        """What the capture noted beside a trace. `NotFound` when it noted nothing."""
+        from chisel.trace_files import address
+
+        answer = self._http().get_bytes(address(trace, "/meta"))
+        from chisel_shared.traces.sidecar import Sidecar
+
+        return _decoded(answer, Sidecar)
+
+    def download_trace(self, trace: "TraceView", folder: str, *, gz: bool = False) -> str:
+        """Save a trace in `folder` under its own name, whole and verified; with `gz` as a gzip file, `.gz`
+        behind the name. The path of the file. `Conflict` when it is not stored.
+
+        A transfer that breaks is gone on with, and one that was given up by the next call.
+        """
         from chisel.api import Api
-        from chisel_shared.contract.ids import is_file_name
+        from chisel.trace_files import TraceFiles
 
-        if not is_file_name(trace.name):
-            raise InternalError(f"the backend calls a trace {trace.name!r}, which is no file name")
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, trace.name)
-        aside = os.path.join(folder, f".{trace.name}.{os.getpid()}.part")
-        try:
-            digest = hashlib.sha256()
-            with Api(url=self.url, key=self._key) as api, open(aside, "xb") as file:
-                for piece in api.download(
-                    f"/api/v1/jobs/{trace.job_id}/traces/{trace.name}?attempt={trace.attempt}"
-                ):
-                    digest.update(piece)
-                    file.write(piece)
-            if digest.hexdigest() != trace.sha256:
-                raise InternalError(f"{trace.name} arrived damaged or incomplete: download it again")
-            os.replace(aside, path)
-        except BaseException:
-            if os.path.lexists(aside):
-                os.unlink(aside)
-            raise
-        return path
+        with Api(url=self.url, key=self._key) as api:
+            return TraceFiles(api=api, folder=folder).save(trace, gz=gz)
 
     def outputs(self, job_id: str) -> "Outputs":
         """What a job wrote into `./outputs`, as far as it is stored."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chisel.pulling import Pulled
     from chisel_shared.contract.job import JobState, JobView
     from chisel_shared.contract.messages import TraceView, Why
+    from chisel_shared.traces.report import Summary
 
 
 class Saved(NamedTuple):
@@ -192,15 +193,24 @@ class Job:
         return tuple(self._client.pull(outputs, files, os.fspath(folder), force=force))
 
     def traces(self) -> "tuple[TraceView, ...]":
-        """The traces it has saved so far, by attempt and name."""
+        """Its traces by attempt and name: saved, on their way, being recorded or lost."""
         return self._client.traces(self.id)
 
-    def download_traces(self, folder: "str | os.PathLike[str]" = ".") -> tuple[Saved, ...]:
-        """Save the traces of its last attempt that has any in `folder`, whole and verified."""
-        traces = self.traces()
+    def trace_summary(self, trace: "TraceView") -> "Summary":
+        """What was read off one of them when it was stored: see `Client.trace_summary`."""
+        return self._client.trace_summary(trace)
+
+    def download_traces(
+        self, folder: "str | os.PathLike[str]" = ".", *, gz: bool = False
+    ) -> tuple[Saved, ...]:
+        """Save the traces of its last attempt that has any in `folder`, whole and verified; with `gz` as
+        gzip files. See `Client.download_trace`."""
+        from chisel_shared.contract.traces import STORED
+
+        traces = [trace for trace in self.traces() if trace.state in STORED]
         last = max((trace.attempt for trace in traces), default=0)
         return tuple(
-            Saved(trace, self._client.download_trace(trace, os.fspath(folder)))
+            Saved(trace, self._client.download_trace(trace, os.fspath(folder), gz=gz))
             for trace in traces
             if trace.attempt == last
         )

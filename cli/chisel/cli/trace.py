@@ -4,6 +4,7 @@ from chisel.cli import wording
 from chisel.cli.backend import connect
 from chisel.cli.render import Screen
 from chisel_shared.contract.errors import NotFound
+from chisel_shared.contract.traces import STORED
 
 
 def ls(job: str, json: bool) -> int:
@@ -13,8 +14,10 @@ def ls(job: str, json: bool) -> int:
     if json:
         screen.json(traces)
     elif traces:
-        rows = [("TRACE", "ATTEMPT", "SIZE")]
-        rows += [(trace.name, str(trace.attempt), wording.size(trace.size_bytes)) for trace in traces]
+        rows = [("TRACE", "ATTEMPT", "SIZE", "STATE")]
+        rows += [
+            (trace.name, str(trace.attempt), wording.size(trace.size_bytes), trace.state) for trace in traces
+        ]
         screen.result(wording.table(rows))
     else:
         screen.say(f"job {job} has saved no trace; decorate a function with @capture_trace")
@@ -25,7 +28,7 @@ def download(job: str, name: str | None, output: str, json: bool) -> int:
     screen = Screen()
     with connect(screen) as client:
         # By attempt, ascending: of equal names the newest stays.
-        newest = {trace.name: trace for trace in client.traces(job)}
+        newest = {trace.name: trace for trace in client.traces(job) if trace.state in STORED}
         if name is not None:
             newest = {key: trace for key, trace in newest.items() if key in (name, f"{name}.json")}
         if not newest:

@@ -152,8 +152,9 @@ class EndReason(StrEnum):
 
 
 class JobEnd(msgspec.Struct, frozen=True):
-    """How an attempt ended: its totals, how many trace files it saved, and what it wrote into `./outputs`
-    that comes back. `outputs_left_out` says what does not, a line for each reason.
+    """How an attempt ended: its totals, its trace files, and what it wrote into `./outputs` that comes
+    back. `outputs_left_out` says what does not, a line for each reason. Of the traces, `traces` are stored,
+    `traces_late` follow the end, and `traces_lost` never come.
 
     `stdout_bytes` and `stderr_bytes` are what is kept and can be read, `stdout_omitted` and
     `stderr_omitted` how many bytes of a stream that was too long are left out of its middle; a line in the
@@ -174,6 +175,8 @@ class JobEnd(msgspec.Struct, frozen=True):
     outputs_left_out: str = ""
     stdout_omitted: int = 0
     stderr_omitted: int = 0
+    traces_late: int = 0
+    traces_lost: int = 0
 
 
 _END_EVENTS = {

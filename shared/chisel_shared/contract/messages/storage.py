@@ -5,6 +5,7 @@ import msgspec
 from chisel_shared.contract.files import FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
 from chisel_shared.contract.subjects import Request, said_on
+from chisel_shared.contract.traces import Reading, TraceState
 
 
 class FileView(msgspec.Struct, frozen=True):
@@ -37,7 +38,15 @@ class Outputs(msgspec.Struct, frozen=True):
 
 
 class TraceView(msgspec.Struct, frozen=True):
-    """A saved trace file."""
+    """A trace of an attempt: recorded, on its way, stored or lost. `size_bytes` and `sha256` are of the
+    trace file itself, 0 and empty until it is stored; `stored_bytes` and `stored_sha256` of the gzip file
+    it is kept and sent as, 0 and empty where it is kept as it is.
+
+    `call`, `rank`, `function` and `started_at` are what the capture said of itself. What storage read off
+    the file is there with `reading` at `done`: the number of `events`, the length of the recorded call, the
+    part of it in which a GPU was busy (between 0 and 1), whether it was the first of its process, and the
+    first finding in a line.
+    """
 
     job_id: JobId
     attempt: int
@@ -45,6 +54,24 @@ class TraceView(msgspec.Struct, frozen=True):
     """The file name, `{trace_name}.json`."""
     size_bytes: int
     sha256: Digest
+    state: TraceState = TraceState.READY
+    reason: str = ""
+    """Why it is lost, cut or cannot be read."""
+    stored_bytes: int = 0
+    stored_sha256: str = ""
+    sent_bytes: int = 0
+    """Of `total_bytes`, while it is uploading."""
+    total_bytes: int = 0
+    call: int | None = None
+    rank: int | None = None
+    function: str = ""
+    started_at: float | None = None
+    reading: Reading = Reading.NONE
+    events: int | None = None
+    wall_us: float | None = None
+    gpu_busy: float | None = None
+    cold: bool | None = None
+    finding: str = ""
 
 
 class Traces(msgspec.Struct, frozen=True):
