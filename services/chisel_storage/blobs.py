@@ -22,7 +22,7 @@ from chisel_shared.runtime.disk import no_space, room
 BLOCK_BYTES = 1 << 20
 """How much is written at a time: below that, handing work to a thread costs more than the work."""
 
-_NO_ROOM = "the server has no space left for uploads: ask its operator to make room, then try again"
+NO_ROOM = "the server has no space left for uploads: ask its operator to make room, then try again"
 _FOLDERS = {FileKind.TRACE: "traces", FileKind.OUTPUT: "files"}
 
 
@@ -102,7 +102,7 @@ class DiskBlobs:
                 if arriving.size + len(block) > limit_bytes:
                     raise TooLarge(f"the server takes at most {limit_bytes:,} bytes here")
                 if not self.has_room():
-                    raise StorageFull(_NO_ROOM)
+                    raise StorageFull(NO_ROOM)
                 await asyncio.to_thread(arriving.write, block)
             if sha256 is not None and arriving.sha256 != sha256:
                 raise BadRequest(f"what arrived has the sha256 {arriving.sha256}, not {sha256}")
@@ -110,10 +110,22 @@ class DiskBlobs:
             return Blob(arriving.sha256, arriving.size)
         except OSError as error:
             if no_space(error):
-                raise StorageFull(_NO_ROOM) from error
+                raise StorageFull(NO_ROOM) from error
             raise
         finally:
             await asyncio.shield(asyncio.to_thread(arriving.discard))
+
+    def adopt(self, path: Path, descriptor: int, key: str) -> None:
+        """Make a whole file of this file system, open at `descriptor`, the blob of `key`."""
+        publish(path, descriptor, self._root / key)
+
+
+def publish(path: Path, descriptor: int, target: Path) -> None:
+    """Give a file that is written its name, durable when this returns."""
+    os.fsync(descriptor)
+    make_folder(target.parent)
+    path.rename(target)
+    sync_folder(target.parent)
 
 
 class _Arriving:
@@ -140,10 +152,7 @@ class _Arriving:
         write_all(self._open(), block)
 
     def publish(self, target: Path) -> None:
-        os.fsync(self._open())
-        make_folder(target.parent)
-        self._path.rename(target)
-        sync_folder(target.parent)
+        publish(self._path, self._open(), target)
 
     def discard(self) -> None:
         if self._descriptor is not None:

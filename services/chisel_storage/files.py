@@ -15,6 +15,8 @@ from chisel_shared.runtime.http import as_json, body
 from chisel_shared.runtime.logs import Log
 from chisel_storage.blobs import Blobs, file_key
 from chisel_storage.store import Store
+from chisel_storage.trace_store import StoredTrace
+from chisel_storage.traces import TraceDesk
 
 log = Log("chisel.storage.files")
 
@@ -26,9 +28,10 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 class FilesHttp:
     """The routes."""
 
-    def __init__(self, *, blobs: Blobs, store: Store) -> None:
+    def __init__(self, *, blobs: Blobs, store: Store, traces: TraceDesk) -> None:
         self._blobs = blobs
         self._store = store
+        self._traces = traces
 
     def add_to(self, app: web.Application) -> None:
         folder = "/files/{job}/{attempt}/{kind}"
@@ -40,7 +43,7 @@ class FilesHttp:
         """Store the body as the file `path`. Of two uploads the later counts: an agent repeats what it
         is not sure of."""
         job, attempt = attempt_of(request)
-        kind, query = _kind(request), request.query
+        kind, query = kind_of(request), request.query
         path, project = query.get("path", ""), ProjectId(query.get("project", ""))
         digest = Digest(request.headers.get(SHA256, ""))
         try:
@@ -57,23 +60,29 @@ class FilesHttp:
         file = FileView(
             job_id=job, attempt=attempt, path=path, mode=mode, size_bytes=blob.size_bytes, sha256=blob.sha256
         )
-        await self._store.put_file(file, kind, project)
+        if kind is FileKind.TRACE:
+            stored = StoredTrace(
+                job_id=job, attempt=attempt, name=path, size_bytes=blob.size_bytes, sha256=blob.sha256
+            )
+            await self._traces.put(stored, project)
+        else:
+            await self._store.put_file(file, kind, project)
         log.info("file_stored", job_id=job, attempt=attempt, kind=kind, size_bytes=blob.size_bytes)
         return as_json(file, status=201)
 
     async def list(self, request: web.Request) -> web.Response:
-        return as_json(Files(files=await self._store.files(*attempt_of(request), _kind(request))))
+        return as_json(Files(files=await self._store.files(*attempt_of(request), kind_of(request))))
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         job, attempt = attempt_of(request)
         digest = Digest(request.match_info["digest"])
-        found = self._blobs.find(file_key(_kind(request), job, attempt, digest))
+        found = self._blobs.find(file_key(kind_of(request), job, attempt, digest))
         if found is None:
             raise NotFound(f"attempt {attempt} of job {job} has no such file")
         return web.FileResponse(found, headers={SHA256: digest, "Content-Type": "application/octet-stream"})
 
 
-def _kind(request: web.Request) -> FileKind:
+def kind_of(request: web.Request) -> FileKind:
     try:
         return FileKind(request.match_info["kind"])
     except ValueError:

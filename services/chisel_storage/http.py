@@ -20,7 +20,10 @@ from chisel_storage.bundles import Bundles
 from chisel_storage.files import SHA256, FilesHttp, attempt_of
 from chisel_storage.marks_http import MarksHttp
 from chisel_storage.outputs import DiskOutputs
+from chisel_storage.parts import DiskParts
+from chisel_storage.parts_http import PartsHttp
 from chisel_storage.store import Store
+from chisel_storage.traces import TraceDesk
 
 log = Log("chisel.storage.http")
 
@@ -31,9 +34,12 @@ class StorageHttp:
     """The routes."""
 
     def __init__(
-        self, *, blobs: Blobs, bundles: Bundles, outputs: DiskOutputs, store: Store, token: str
-    ) -> None:
+        self, *, blobs: Blobs, parts: DiskParts, bundles: Bundles, traces: TraceDesk,
+        outputs: DiskOutputs, store: Store, token: str,
+    ) -> None:  # fmt: skip
         self._blobs = blobs
+        self._parts = parts
+        self._traces = traces
         self._bundles = bundles
         self._outputs = outputs
         self._store = store
@@ -47,7 +53,8 @@ class StorageHttp:
         app.router.add_route("GET", bundle, self.get_bundle)
         app.router.add_route("PUT", pack, self.put_pack)
         app.router.add_route("GET", pack, self.get_pack)
-        FilesHttp(blobs=self._blobs, store=self._store).add_to(app)
+        FilesHttp(blobs=self._blobs, store=self._store, traces=self._traces).add_to(app)
+        PartsHttp(parts=self._parts, traces=self._traces).add_to(app)
         app.router.add_route("GET", "/outputs/{job}/{attempt}/{stream}", self.get_output)
         MarksHttp(outputs=self._outputs, store=self._store).add_to(app)
         return app

@@ -1,4 +1,5 @@
-"""The storage service put together: two handlers on the bus, the inner HTTP door, the archiver."""
+"""The storage service put together: its handlers on the bus, the inner HTTP door, the archiver, the
+reading of traces."""
 
 import asyncio
 import fcntl
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chisel_shared.contract.messages import HasBundle, JobChanged, ListTraces, Traces
+from chisel_shared.contract.messages import HasBundle, JobChanged
 from chisel_shared.runtime.bus import Bus, NatsBus, nats_connection
 from chisel_shared.runtime.db import open_database
 from chisel_shared.runtime.logs import Log
@@ -20,20 +21,25 @@ from chisel_storage.blobs import DiskBlobs
 from chisel_storage.bundles import Bundles
 from chisel_storage.http import StorageHttp
 from chisel_storage.outputs import DiskOutputs
+from chisel_storage.parts import DiskParts
+from chisel_storage.readings import Limits, Reader, Readings
 from chisel_storage.settings import Settings
 from chisel_storage.store import MIGRATIONS, SCHEMA, Store
+from chisel_storage.trace_store import TraceStore
+from chisel_storage.traces import TraceDesk
 
 log = Log("chisel.storage")
 
 
 class Storage(Service):
     def __init__(
-        self, *, bus: Bus, store: Store, bundles: Bundles, archiver: Archiver, http: StorageHttp,
-        settings: Settings,
+        self, *, bus: Bus, bundles: Bundles, traces: TraceDesk, readings: Readings, archiver: Archiver,
+        http: StorageHttp, settings: Settings,
     ) -> None:  # fmt: skip
         self._bus = bus
-        self._store = store
         self._bundles = bundles
+        self._traces = traces
+        self._readings = readings
         self._archiver = archiver
         self._settings = settings
         self._runner = web.AppRunner(
@@ -44,7 +50,7 @@ class Storage(Service):
 
     async def run(self, ready: asyncio.Event) -> None:
         await self._bus.serve(HasBundle, self._bundles.presence)
-        await self._bus.serve(ListTraces, self.list_traces)
+        await self._traces.serve()
         await self._bus.subscribe(JobChanged, self._archiver.on_changed)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
@@ -53,13 +59,12 @@ class Storage(Service):
         self.url = f"http://{host}:{port}"
         log.info("listening", url=self.url)
         ready.set()
-        await self._archiver.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._archiver.run(), name="archiver")
+            tasks.create_task(self._readings.run(), name="readings")
 
     async def drain(self) -> None:
         await self._runner.cleanup()
-
-    async def list_traces(self, ask: ListTraces) -> Traces:
-        return Traces(traces=await self._store.traces(ask.job_id))
 
 
 @asynccontextmanager
@@ -85,16 +90,15 @@ async def sole_owner(folder: Path) -> AsyncIterator[None]:
 
 async def build(settings: Settings, stack: AsyncExitStack) -> Service:
     await stack.enter_async_context(sole_owner(settings.data_dir))
-    store = Store(
-        await stack.enter_async_context(
-            open_database(
-                settings.database_url,
-                connections=settings.database_connections,
-                schema=SCHEMA,
-                migrations=MIGRATIONS,
-            )
+    database = await stack.enter_async_context(
+        open_database(
+            settings.database_url,
+            connections=settings.database_connections,
+            schema=SCHEMA,
+            migrations=MIGRATIONS,
         )
     )
+    store, trace_store = Store(database), TraceStore(database)
     access = {"user": settings.nats_user, "password": settings.nats_password}
     bus = await stack.enter_async_context(NatsBus.connect(settings.nats_url, name="storage", **access))
     # Bulk has a connection of its own, or a request would wait behind megabytes of output.
@@ -104,6 +108,11 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Service:
     blobs = DiskBlobs(settings.data_dir, reserve_bytes=settings.reserve_bytes)
     outputs, streams = DiskOutputs(settings.data_dir), Streams(bulk)
     blobs.prepare()
+    parts = DiskParts(settings.data_dir, blobs)
+    parts.prepare()
+    traces = TraceDesk(bus=bus, store=trace_store)
+    limits = Limits(memory_bytes=settings.summary_memory_bytes, seconds=settings.summary_seconds)
+    readings = Readings(desk=traces, store=trace_store, blobs=blobs, reader=Reader(limits=limits))
     archiver = Archiver(
         bus=bus, streams=streams, store=store, outputs=outputs, settle_seconds=settings.settle_seconds
     )
@@ -113,8 +122,24 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Service:
         max_bytes=settings.max_bundle_bytes,
         max_entries=settings.max_bundle_entries,
     )
-    http = StorageHttp(blobs=blobs, bundles=bundles, outputs=outputs, store=store, token=settings.token)
-    return Storage(bus=bus, store=store, bundles=bundles, archiver=archiver, http=http, settings=settings)
+    http = StorageHttp(
+        blobs=blobs,
+        parts=parts,
+        bundles=bundles,
+        traces=traces,
+        outputs=outputs,
+        store=store,
+        token=settings.token,
+    )
+    return Storage(
+        bus=bus,
+        bundles=bundles,
+        traces=traces,
+        readings=readings,
+        archiver=archiver,
+        http=http,
+        settings=settings,
+    )
 
 
 def main() -> None:

@@ -28,3 +28,7 @@ class Settings(DatabaseSettings):
     """What uploads leave free of the disk, for the output of jobs that run; at most a twentieth of it."""
     settle_seconds: float = Field(default=15.0, gt=0)
     """How long the output of a lost attempt must have stopped growing before it is taken as all."""
+    summary_memory_bytes: int = Field(default=2 << 30, ge=64 << 20)
+    """What reading one trace may take of the memory; one that takes more has no summary."""
+    summary_seconds: float = Field(default=120.0, gt=0)
+    """How long it may take."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chisel_shared.contract.files import FileKind, FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_shared.contract.messages import FileView, TraceView
+from chisel_shared.contract.messages import FileView
 from chisel_shared.runtime.db import Connection, Database
 
 SCHEMA = "storage"
@@ -114,18 +114,6 @@ class Store:
             )
 
         await self._database.run(work)
-
-    async def traces(self, job_id: JobId) -> tuple[TraceView, ...]:
-        async def work(connection: Connection) -> tuple[TraceView, ...]:
-            rows = await connection.fetch(
-                "select job_id, attempt, path as name, size_bytes, sha256 from files"
-                ' where job_id = $1 and kind = $2 order by attempt, path collate "C"',
-                job_id,
-                FileKind.TRACE,
-            )
-            return tuple(TraceView(**dict(row)) for row in rows)
-
-        return await self._database.run(work)
 
     async def files(self, job_id: JobId, attempt: int, kind: FileKind) -> tuple[FileView, ...]:
         async def work(connection: Connection) -> tuple[FileView, ...]:

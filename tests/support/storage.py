@@ -26,9 +26,13 @@ from chisel_storage.blobs import DiskBlobs
 from chisel_storage.bundles import Bundles
 from chisel_storage.http import StorageHttp
 from chisel_storage.outputs import DiskOutputs
+from chisel_storage.parts import DiskParts
+from chisel_storage.readings import Limits, Reader, Readings
 from chisel_storage.service import Storage
 from chisel_storage.settings import Settings
 from chisel_storage.store import MIGRATIONS, SCHEMA, Store
+from chisel_storage.trace_store import TraceStore
+from chisel_storage.traces import TraceDesk
 
 TOKEN = "storage-token-of-the-tests"
 PROJECT = ProjectId("project-1")
@@ -78,16 +82,20 @@ class RunningStorage:
         self._folder = folder
         self._database_url = database_url
         self._stack = AsyncExitStack()
+        self.reads_with: tuple[str, ...] = ()
+        """The command that reads traces from the next start on; the service's own with ()."""
         self.url = ""
 
-    async def start(self, *, archiving: bool = False) -> None:
-        self.store = Store(
-            await self._stack.enter_async_context(
-                open_database(self._database_url, connections=2, schema=SCHEMA, migrations=MIGRATIONS)
-            )
+    async def start(self, *, archiving: bool = False, reading: bool = True) -> None:
+        database = await self._stack.enter_async_context(
+            open_database(self._database_url, connections=2, schema=SCHEMA, migrations=MIGRATIONS)
         )
+        self.store, self.trace_store = Store(database), TraceStore(database)
         self.blobs, self.outputs = DiskBlobs(self._folder), DiskOutputs(self._folder)
         self.blobs.prepare()
+        self.parts = DiskParts(self._folder, self.blobs)
+        self.parts.prepare()
+        self.traces = TraceDesk(bus=self._bus, store=self.trace_store)
         self.archiver = Archiver(
             bus=self._bus,
             streams=self._streams,
@@ -105,12 +113,16 @@ class RunningStorage:
             max_entries=settings.max_bundle_entries,
         )
         http = StorageHttp(
-            blobs=self.blobs, bundles=self.bundles, outputs=self.outputs, store=self.store, token=TOKEN
-        )
+            blobs=self.blobs, parts=self.parts, bundles=self.bundles, traces=self.traces,
+            outputs=self.outputs, store=self.store, token=TOKEN,
+        )  # fmt: skip
+        reader = Reader(limits=Limits(memory_bytes=1 << 30, seconds=60.0), command=self.reads_with)
+        self.readings = Readings(desk=self.traces, store=self.trace_store, blobs=self.blobs, reader=reader)
         self.service = Storage(
             bus=self._bus,
-            store=self.store,
             bundles=self.bundles,
+            traces=self.traces,
+            readings=self.readings if reading else _Idle(),  # type: ignore[arg-type]
             archiver=self.archiver if archiving else _Idle(),  # type: ignore[arg-type]
             http=http,
             settings=settings,
@@ -151,7 +163,7 @@ async def _read(session: aiohttp.ClientSession, context: object, told: aiohttp.T
 
 
 class _Idle:
-    """An archiver that does nothing by itself: the test calls the real one's steps."""
+    """Does nothing by itself: the test calls the real one's steps."""
 
     async def run(self) -> None:
         await asyncio.Event().wait()

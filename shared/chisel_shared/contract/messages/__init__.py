@@ -97,11 +97,15 @@ from chisel_shared.contract.messages.quotas import QuotaView as QuotaView
 from chisel_shared.contract.messages.quotas import RemoveQuota as RemoveQuota
 from chisel_shared.contract.messages.quotas import SetQuota as SetQuota
 from chisel_shared.contract.messages.storage import BundlePresence as BundlePresence
+from chisel_shared.contract.messages.storage import Capture as Capture
 from chisel_shared.contract.messages.storage import Files as Files
 from chisel_shared.contract.messages.storage import FileView as FileView
+from chisel_shared.contract.messages.storage import GetTraceFacts as GetTraceFacts
 from chisel_shared.contract.messages.storage import HasBundle as HasBundle
 from chisel_shared.contract.messages.storage import ListTraces as ListTraces
 from chisel_shared.contract.messages.storage import Outputs as Outputs
+from chisel_shared.contract.messages.storage import ReportCaptures as ReportCaptures
+from chisel_shared.contract.messages.storage import TraceFacts as TraceFacts
 from chisel_shared.contract.messages.storage import Traces as Traces
 from chisel_shared.contract.messages.storage import TraceView as TraceView
 from chisel_shared.contract.subjects import MESSAGES as MESSAGES

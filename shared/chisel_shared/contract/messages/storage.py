@@ -3,8 +3,8 @@
 import msgspec
 
 from chisel_shared.contract.files import FileMode
-from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_shared.contract.subjects import Request, said_on
+from chisel_shared.contract.ids import AgentId, Digest, JobId, ProjectId
+from chisel_shared.contract.subjects import Done, Request, said_on
 from chisel_shared.contract.traces import Reading, TraceState
 
 
@@ -83,6 +83,52 @@ class ListTraces(Request[Traces], frozen=True):
     """The traces of a job, by attempt and name. The asker has checked whose job it is."""
 
     job_id: JobId
+
+
+class Capture(msgspec.Struct, frozen=True):
+    """What an agent has seen of one capture: it is recorded, on its way with `sent_bytes` of `total_bytes`
+    sent, or lost for a `reason`. `sidecar` is the JSON beside the trace, empty when it was told before."""
+
+    name: str
+    state: TraceState
+    sent_bytes: int = 0
+    total_bytes: int = 0
+    reason: str = ""
+    call: int | None = None
+    rank: int | None = None
+    function: str = ""
+    started_at: float | None = None
+    sidecar: bytes = b""
+
+
+@said_on("rpc.storage.{agent_id}.captures")
+class ReportCaptures(Request[Done], frozen=True):
+    """What has changed among the captures of an attempt. Told again until answered; a report with a lower
+    `number` than one before changes nothing, and no report takes a stored trace back. `Forbidden` when the
+    attempt is another agent's."""
+
+    agent_id: AgentId
+    job_id: JobId
+    attempt: int
+    number: int
+    captures: tuple[Capture, ...]
+
+
+class TraceFacts(msgspec.Struct, frozen=True):
+    """JSON of a `chisel_shared.traces.report.Summary` and of a `chisel_shared.traces.sidecar.Sidecar`,
+    empty where there is none."""
+
+    summary: bytes = b""
+    sidecar: bytes = b""
+
+
+@said_on("rpc.storage.trace")
+class GetTraceFacts(Request[TraceFacts], frozen=True):
+    """What is known of one trace besides its view."""
+
+    job_id: JobId
+    attempt: int
+    name: str
 
 
 class BundlePresence(msgspec.Struct, frozen=True):
