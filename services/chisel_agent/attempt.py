@@ -79,10 +79,12 @@ class Attempt:
         )
         self._files = JobFiles(
             store=services.gateway,
+            reports=services.storage,
             ref=entry.ref,
             folder=folder,
             cap=services.cap,
             wait_seconds=services.files_wait_seconds,
+            reserve_bytes=services.reserve_bytes,
         )
         self._aftermath = Aftermath(
             folder=folder,
@@ -221,7 +223,7 @@ class Attempt:
             self._ended = True
             self._shipping.finish()
             watching.cancel()
-            await self._files.at_the_end()
+            await self._files.at_the_end(exit_)
             sums = await shipping
             await progress
             failpoint("done.stored")
@@ -253,7 +255,7 @@ class Attempt:
         if await asyncio.to_thread(sandbox.detach_mounts, self._folder):
             await asyncio.to_thread(shutil.rmtree, self._folder / "work", ignore_errors=True)
         await asyncio.to_thread(leave_environment, self._folder)
-        await self._files.upload_all()
+        await self._files.upload_all(read_exit(self._folder))
 
     # Until it runs
 

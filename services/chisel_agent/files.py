@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Protocol
 
+from chisel_agent.captures import Reports
 from chisel_agent.launch import Exit
 from chisel_agent.outputs import Cap, Outputs
-from chisel_agent.traces import TraceUploads
+from chisel_agent.traces import TraceSink, TraceUploads
 from chisel_agent.uploads import FileStore
 from chisel_shared.contract.job import EndReason, JobEnd
 from chisel_shared.contract.messages import AttemptRef
@@ -20,24 +22,33 @@ _STALL_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 
 
+class Store(FileStore, TraceSink, Protocol):
+    """Where files and traces go."""
+
+
 class JobFiles:
     """`wait_seconds`: how long the end of a job waits for its files at most."""
 
     def __init__(
-        self, *, store: FileStore, ref: AttemptRef, folder: Path, cap: Cap, wait_seconds: float
-    ) -> None:
-        self.traces = TraceUploads(store=store, ref=ref, folder=folder)
+        self, *, store: Store, reports: Reports, ref: AttemptRef, folder: Path, cap: Cap,
+        wait_seconds: float, reserve_bytes: int,
+    ) -> None:  # fmt: skip
+        self.traces = TraceUploads(
+            store=store, reports=reports, ref=ref, folder=folder, reserve_bytes=reserve_bytes
+        )
         self.outputs = Outputs(store=store, ref=ref, folder=folder, cap=cap)
         self._wait_seconds = wait_seconds
 
-    async def at_the_end(self) -> None:
+    async def at_the_end(self, exit_: Exit) -> None:
         """Collect what the job left and store it, within bounds; `upload_all` stores the rest."""
+        self.traces.end(lost_by(exit_))
         await self.outputs.collect()
         if not await _while_it_moves(self._upload(), self._moved, self._wait_seconds):
             log.warning("files_late")
 
-    async def upload_all(self) -> None:
+    async def upload_all(self, exit_: Exit | None) -> None:
         """Return when every file is stored or refused, however long that takes."""
+        self.traces.end(lost_by(exit_))
         await self._upload()
         await self.outputs.drop()
 
@@ -74,6 +85,20 @@ async def _while_it_moves(
             await asyncio.gather(working, return_exceptions=True)
 
 
+_LOST_BY: dict[str, str] = {
+    EndReason.EXIT: "its process ended",
+    EndReason.USER: "the job was cancelled",
+    EndReason.OOM: "the job ran out of memory",
+    EndReason.TIME_LIMIT: "the job reached its time limit",
+}
+
+
+def lost_by(exit_: Exit | None) -> str:
+    """Why a trace that was being recorded at the end of its job is lost."""
+    how = "the job was killed" if exit_ is None else _LOST_BY.get(exit_.reason, "the job was killed")
+    return f"{how} while it was recorded"
+
+
 def job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], files: JobFiles) -> JobEnd:
     """What the scheduler is told: how the shim says it ended, what was shipped, and what files there are."""
     return JobEnd(
@@ -88,6 +113,8 @@ def job_end(exit_: Exit, totals: dict[str, int], sums: dict[str, str], files: Jo
         stdout_omitted=exit_.stdout_omitted,
         stderr_omitted=exit_.stderr_omitted,
         traces=files.traces.count,
+        traces_late=files.traces.late,
+        traces_lost=files.traces.lost,
         outputs=files.outputs.count,
         outputs_bytes=files.outputs.size_bytes,
         outputs_left_out=files.outputs.left_out,

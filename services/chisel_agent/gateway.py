@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from chisel_agent.outgoing import Outgoing
+from chisel_agent.outgoing import Outgoing, OutgoingTrace
 from chisel_shared.contract.errors import ChiselError, InternalError, Unavailable, from_code
 from chisel_shared.contract.ids import Digest, ProjectId, SessionId
 from chisel_shared.contract.messages import AgentCredentials, AttemptRef
@@ -90,6 +90,41 @@ class Gateway:
                 await _refuse(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(f"the gateway does not answer: {error!r}") from error
+
+    async def trace_bytes(self, ref: AttemptRef, trace: OutgoingTrace) -> int:
+        """How much of a trace of an attempt is stored; all of it once it is whole."""
+        try:
+            async with self._session.head(
+                self._trace_url(ref, trace), headers=self._headers, timeout=_TIMEOUT
+            ) as answer:
+                await _refuse(answer)
+                return min(trace.size, int(answer.headers.get("X-Chisel-Have", "0")))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the gateway does not answer: {error!r}") from error
+
+    async def store_trace(self, ref: AttemptRef, trace: OutgoingTrace, offset: int) -> None:
+        """Upload a trace from `offset` on. `Unavailable` when it is to be asked again how much is there."""
+        query = {"name": trace.name, "offset": str(offset), "size": str(trace.size)}
+        if trace.raw is not None:
+            query |= {"raw_size": str(trace.raw[0]), "raw_sha256": trace.raw[1]}
+        headers = self._headers | {
+            "Content-Length": str(trace.size - offset),
+            "Content-Type": "application/octet-stream",
+        }
+        try:
+            async with self._session.put(
+                self._trace_url(ref, trace),
+                params=query,
+                data=trace.pieces(offset) if offset < trace.size else b"",
+                headers=headers,
+                timeout=_TIMEOUT,
+            ) as answer:
+                await _refuse(answer)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the gateway does not answer: {error!r}") from error
+
+    def _trace_url(self, ref: AttemptRef, trace: OutgoingTrace) -> str:
+        return f"{self._url}/agent/traces/{ref.job_id}/{ref.attempt}/{trace.digest}"
 
     async def open_secrets(self, ref: AttemptRef, session: SessionId) -> dict[str, bytes]:
         """The secrets of an attempt that this session holds, by variable."""

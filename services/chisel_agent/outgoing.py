@@ -17,3 +17,15 @@ class Outgoing:
     size: int
     digest: Digest
     pieces: Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingTrace:
+    """A trace on its way: `size` bytes that `pieces(offset)` reads from any offset on, as often as asked,
+    with the sha256 `digest`; `raw` is the same of what is in them when they are a gzip file."""
+
+    name: str
+    size: int
+    digest: Digest
+    raw: tuple[int, Digest] | None
+    pieces: Callable[[int], AsyncIterator[bytes]]

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from chisel_agent.records import write_aside
-from chisel_agent.uploads import FileStore, Mark, Uploads
+from chisel_agent.settled import Mark
+from chisel_agent.uploads import FileStore, Uploads
 from chisel_shared.contract.bundles import MAX_DEPTH
 from chisel_shared.contract.files import FOLDER, MAX_LINK_BYTES, FileKind, FileMode, link_fault, path_fault
 from chisel_shared.contract.messages import AttemptRef

@@ -32,6 +32,7 @@ from chisel_agent.sdk import expose
 from chisel_agent.services import Services
 from chisel_agent.settings import AgentSettings, environment_for_installer, environment_for_jobs
 from chisel_agent.slots import NotFree, Slots
+from chisel_agent.storage import Storage
 from chisel_shared.contract.errors import Stale
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.contract.job import EndReason, JobEnd
@@ -247,11 +248,13 @@ async def build(settings: AgentSettings, stack: AsyncExitStack) -> Agent:
         scheduler=scheduler,
         streams=Streams(output),
         gateway=gateway,
+        storage=Storage(bus=bus, agent_id=known.agent_id),
         preparation=preparation,
         secrets=JobSecrets(gateway=gateway, scheduler=scheduler),
         launcher=launcher,
         cap=Cap(files=settings.outputs_limit_files, bytes=settings.outputs_limit_bytes),
         files_wait_seconds=settings.files_wait_seconds,
+        reserve_bytes=settings.reserve_bytes,
         gpus=probe,
         stuck_seconds=settings.stuck_seconds,
     )

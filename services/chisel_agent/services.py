@@ -9,6 +9,7 @@ from chisel_agent.launch import Launcher
 from chisel_agent.outputs import Cap
 from chisel_agent.preparation import Preparation
 from chisel_agent.scheduler import Scheduler
+from chisel_agent.storage import Storage
 from chisel_shared.contract.ids import AgentId
 from chisel_shared.runtime.streams import Streams
 
@@ -21,10 +22,12 @@ class Services:
     scheduler: Scheduler
     streams: Streams
     gateway: Gateway
+    storage: Storage
     preparation: Preparation
     secrets: JobSecrets
     launcher: Launcher
     cap: Cap
     files_wait_seconds: float
+    reserve_bytes: int
     gpus: GpuProbe
     stuck_seconds: float

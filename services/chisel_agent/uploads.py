@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +10,7 @@ from typing import Protocol
 
 from chisel_agent.bundles import retrying
 from chisel_agent.outgoing import Outgoing
-from chisel_agent.records import write_all
+from chisel_agent.settled import Mark, Outcome, Settled
 from chisel_shared.contract.errors import ChiselError
 from chisel_shared.contract.files import FileKind, FileMode
 from chisel_shared.contract.ids import Digest
@@ -21,9 +20,6 @@ from chisel_shared.runtime.logs import Log
 log = Log("chisel.agent.uploads")
 
 _STEP_BYTES = 1 << 20
-
-Mark = tuple[int, int]
-"""Size and time of change: a file that has another was written again."""
 
 
 class FileStore(Protocol):
@@ -37,45 +33,20 @@ class Uploads:
         self._store = store
         self._ref = ref
         self._kind = kind
-        self._record = record
-        self._settled = self._read()
+        self._settled = Settled(record)
         self.moved_bytes = 0
         """Grows while an upload gets on, and stands still when it only begins again and again."""
 
     @property
     def count(self) -> int:
         """How many files are stored."""
-        return sum(stored for _, stored in self._settled.values())
+        return self._settled.count
 
     def is_settled(self, path: str, mark: Mark) -> bool:
-        return self._settled.get(path, ((-1, -1), False))[0] == mark
-
-    def _read(self) -> dict[str, tuple[Mark, bool]]:
-        settled: dict[str, tuple[Mark, bool]] = {}
-        try:
-            lines = self._record.read_bytes().splitlines()
-        except OSError:
-            return settled
-        for line in lines:
-            try:
-                path, size, changed_at, stored = json.loads(line)
-            except ValueError:
-                continue  # cut short by a full disk or a crash: that file is uploaded again
-            settled[path] = ((size, changed_at), stored)
-        return settled
+        return self._settled.knows(path, mark)
 
     def _settle(self, path: str, mark: Mark, *, stored: bool) -> None:
-        self._settled[path] = (mark, stored)
-        line = json.dumps([path, *mark, stored]).encode()
-        try:
-            descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                # A line of its own, whatever one that was cut short has left.
-                write_all(descriptor, b"\n" + line + b"\n")
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            log.warning("upload_not_noted", error=repr(error))  # at worst it is uploaded twice
+        self._settled.note(path, Outcome(mark, stored))
 
     async def upload(self, path: str, *, mark: Mark, mode: FileMode, opened: Callable[[], int]) -> None:
         """Return when the file that `opened` opens is stored or refused, however long that takes. One

@@ -41,6 +41,7 @@ from chisel_shared.runtime.bus import NatsBus
 from chisel_shared.runtime.output import Follower
 from chisel_shared.runtime.streams import Streams
 from tests.agent.facts import until
+from tests.agent.storage import FakeStorage, FakeTraces
 from tests.support.backends import AGENT_PASSWORD, Nats
 from tests.support.packs import bundle
 from tests.support.processes import Server
@@ -56,7 +57,6 @@ class FakeGateway:
 
     credentials: AgentCredentials
     bundles: dict[str, bytes] = field(default_factory=dict)
-    traces: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     outputs: dict[tuple[str, int], dict[str, tuple[str, bytes]]] = field(default_factory=dict)
     refuse_after: int | None = None
     secrets: dict[str, bytes] = field(default_factory=dict)
@@ -69,6 +69,13 @@ class FakeGateway:
     refuse: bool = False
     stall: asyncio.Event | None = None
     url: str = ""
+
+    def __post_init__(self) -> None:
+        self.trace_door = FakeTraces(self._check)
+
+    @property
+    def traces(self) -> dict[tuple[str, int, str], bytes]:
+        return self.trace_door.kept
 
     def add(self, files: Mapping[str, str | bytes]) -> Digest:
         made = bundle(files)
@@ -84,6 +91,7 @@ class FakeGateway:
         app.router.add_post("/api/v1/agent/secrets/{job}/{attempt}", self._secrets)
         app.router.add_get("/api/v1/agent/packs/{project}/{digest}", self._bundle)
         app.router.add_put("/api/v1/agent/files/{job}/{attempt}/{kind}", self._file)
+        self.trace_door.add_to(app)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -132,11 +140,8 @@ class FakeGateway:
         data = await request.read()
         assert hashlib.sha256(data).hexdigest() == request.headers["X-Chisel-Sha256"]
         where, path = request.match_info, request.query["path"]
-        if where["kind"] == "trace":
-            self.traces[(where["job"], int(where["attempt"]), path)] = data
-        else:
-            files = self.outputs.setdefault((where["job"], int(where["attempt"])), {})
-            files[path] = (request.query["mode"], data)
+        files = self.outputs.setdefault((where["job"], int(where["attempt"])), {})
+        files[path] = (request.query["mode"], data)
         return web.Response(status=201)
 
 
@@ -282,6 +287,7 @@ class World:
     streams: Streams
     scheduler: FakeScheduler
     gateway: FakeGateway
+    storage: FakeStorage
     data_dir: Path
 
     def settings(self, **changes: Any) -> AgentSettings:
@@ -360,9 +366,12 @@ async def make_world(nats: Nats, folder: Path) -> AsyncIterator[World]:
         await streams.ensure(max_bytes=2 << 30)
         scheduler = FakeScheduler(agent_id)
         await scheduler.serve(bus)
+        storage = FakeStorage()
+        await storage.serve(bus)
+        await bus.flush()
         async with FakeGateway(credentials).serving() as gateway:
             try:
-                yield World(streams, scheduler, gateway, folder / "agent")
+                yield World(streams, scheduler, gateway, storage, folder / "agent")
             finally:
                 jobs.kill_leftovers(folder / "agent")  # of a test that failed before it ended them
 

@@ -44,7 +44,13 @@ def agent_user(password: str) -> NatsUser:
     return NatsUser(
         name="agent",
         password=password,
-        publish=("out.>", "rpc.sched.>", "_INBOX.>", "$JS.API.DIRECT.GET.OUT.out.>"),
+        publish=(
+            "out.>",
+            "rpc.sched.>",
+            "rpc.storage.*.captures",
+            "_INBOX.>",
+            "$JS.API.DIRECT.GET.OUT.out.>",
+        ),
         subscribe=("_INBOX_agent.>", "agent.>", "wake.>"),
     )
 
