@@ -164,7 +164,7 @@ class Api:
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         unfinished = request.query.get("unfinished", "").lower() in ("1", "true", "yes")
-        limit = _number(request, "limit", 50)
+        limit = number(request, "limit", 50)
         return as_json(await self._desk.list(request[PRINCIPAL], unfinished=unfinished, limit=limit))
 
     async def get_job(self, request: web.Request) -> web.Response:
@@ -194,9 +194,9 @@ class Api:
         stream = request.match_info["stream"]
         if stream not in STREAMS:
             raise NotFound("a job's output is stdout and stderr")
-        offset = _number(request, "offset", 0)
+        offset = number(request, "offset", 0)
         job = await self._desk.get(request[PRINCIPAL], request.match_info["job"])
-        attempt = _number(request, "attempt", job.attempt)
+        attempt = number(request, "attempt", job.attempt)
         if attempt > job.attempt:
             raise NotFound(f"job {job.id} has no attempt {attempt}")
         response = web.StreamResponse(
@@ -216,18 +216,12 @@ class Api:
         await response.write_eof()
         return response
 
-    async def list_traces(self, request: web.Request) -> web.Response:
-        return as_json(await self._files.traces(request[PRINCIPAL], request.match_info["job"]))
-
-    async def get_trace(self, request: web.Request) -> web.StreamResponse:
-        return await self._files.trace(request, request[PRINCIPAL], _number(request, "attempt", 0))
-
     async def list_files(self, request: web.Request) -> web.Response:
-        job, attempt = request.match_info["job"], _number(request, "attempt", 0)
+        job, attempt = request.match_info["job"], number(request, "attempt", 0)
         return as_json(await self._files.outputs(request[PRINCIPAL], job, attempt))
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
-        return await self._files.output(request, request[PRINCIPAL], _number(request, "attempt", 0))
+        return await self._files.output(request, request[PRINCIPAL], number(request, "attempt", 0))
 
     async def list_agents(self, request: web.Request) -> web.Response:
         return as_json(await ask(self._bus, ListAgents()))
@@ -287,7 +281,8 @@ async def read(request: web.Request, kind: type[T]) -> T:
         raise BadRequest("the body was cut off") from error
 
 
-def _number(request: web.Request, name: str, default: int) -> int:
+def number(request: web.Request, name: str, default: int) -> int:
+    """A number of the query; `BadRequest` when it is none."""
     text = request.query.get(name)
     if text is None:
         return default

@@ -12,10 +12,8 @@ from chisel_shared.contract.ids import Digest, JobId, is_digest, is_file_name, i
 from chisel_shared.contract.messages import (
     FileView,
     GetAttempt,
-    ListTraces,
     Outputs,
     Principal,
-    Traces,
 )
 from chisel_shared.runtime.bus import Bus
 
@@ -29,21 +27,6 @@ class FileDoor:
         self._bus = bus
         self._desk = desk
         self._storage = storage
-
-    async def traces(self, caller: Principal, job_id: str) -> Traces:
-        job = await self._desk.get(caller, job_id)
-        return await ask(self._bus, ListTraces(job_id=job.id))
-
-    async def trace(self, request: web.Request, caller: Principal, attempt: int) -> web.StreamResponse:
-        name = request.match_info["name"]
-        found = (await self.traces(caller, request.match_info["job"])).traces
-        named = [trace for trace in found if trace.name == name and attempt in (0, trace.attempt)]
-        if not named:
-            raise NotFound(f"job {request.match_info['job']} has no trace {name[:80]!r}")
-        newest = max(named, key=lambda trace: trace.attempt)
-        return await self._storage.get_file(
-            request, FileKind.TRACE, newest.job_id, newest.attempt, newest.sha256, file_name=newest.name
-        )
 
     async def outputs(self, caller: Principal, job_id: str, attempt: int) -> Outputs:
         """What is stored by now, and what will be: after a job's end the rest may still be on its way."""

@@ -18,7 +18,6 @@ from chisel_shared.contract.messages import (
     Secrets,
     SecretView,
     Submitted,
-    Traces,
     Why,
 )
 from chisel_shared.runtime.http import Handler
@@ -59,7 +58,7 @@ class Route:
 _BYTES = "application/octet-stream"
 _LIMIT = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "How many; 50 if not said.")
 _UNFINISHED = Parameter("unfinished", {"type": "boolean"}, "Only jobs that have not ended.")
-_ATTEMPT = Parameter("attempt", {"type": "integer", "minimum": 1}, "Which attempt; the newest if not said.")
+ATTEMPT = Parameter("attempt", {"type": "integer", "minimum": 1}, "Which attempt; the newest if not said.")
 _PATH = Parameter(
     "path", {"type": "string"}, "Where it lay below its folder, parts joined by `/`.", required=True
 )
@@ -175,24 +174,7 @@ def routes(api: Api) -> tuple[Route, ...]:
             api.output,
             "What a job has printed by now to `stdout` or `stderr`, as it printed it.",
             reply=_BYTES,
-            parameters=(_OFFSET, _ATTEMPT),
-        ),
-        Route(
-            "GET",
-            f"{v1}/jobs/{{job}}/traces",
-            "traces:read",
-            api.list_traces,
-            "The traces of a job.",
-            reply=Traces,
-        ),
-        Route(
-            "GET",
-            f"{v1}/jobs/{{job}}/traces/{{name}}",
-            "traces:read",
-            api.get_trace,
-            "One trace, in Chrome's trace format.",
-            reply="application/json",
-            parameters=(_ATTEMPT,),
+            parameters=(_OFFSET, ATTEMPT),
         ),
         Route("GET", f"{v1}/gpus", "agents:read", api.list_gpus, "GPUs by model.", reply=Gpus),
         Route(
@@ -202,7 +184,7 @@ def routes(api: Api) -> tuple[Route, ...]:
             api.list_files,
             "What a job wrote into `./outputs`, as far as it is stored.",
             reply=Outputs,
-            parameters=(_ATTEMPT,),
+            parameters=(ATTEMPT,),
         ),
         Route(
             "GET",
@@ -211,7 +193,7 @@ def routes(api: Api) -> tuple[Route, ...]:
             api.get_file,
             "One of these files, by its sha256; of a link, the target.",
             reply=_BYTES,
-            parameters=(_ATTEMPT,),
+            parameters=(ATTEMPT,),
         ),
         Route("GET", f"{v1}/agents", "agents:read", api.list_agents, "Every known agent.", reply=Agents),
         Route(

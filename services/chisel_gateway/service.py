@@ -20,6 +20,7 @@ from chisel_gateway.quotas import QuotaDoor
 from chisel_gateway.routes import routes
 from chisel_gateway.settings import Settings
 from chisel_gateway.storage import StorageClient
+from chisel_gateway.traces import TraceDoor
 from chisel_gateway.web.door import Pages
 from chisel_gateway.web.forms import Forms
 from chisel_shared.runtime.bus import Bus, NatsBus, nats_connection
@@ -36,9 +37,10 @@ class Gateway(Service):
     def __init__(self, *, bus: Bus, streams: Streams, storage: StorageClient, settings: Settings) -> None:
         self._feed = Feed(bus=bus, streams=streams)
         following = Following(bus=bus, streams=streams, feed=self._feed, storage=storage)
+        desk = JobDesk(bus=bus)
         self._api = Api(
             bus=bus,
-            desk=JobDesk(bus=bus),
+            desk=desk,
             following=following,
             storage=storage,
             readiness=Readiness(bus=bus, streams=streams, storage=storage),
@@ -48,7 +50,8 @@ class Gateway(Service):
         accounts = AccountDoor(bus=bus, peers=peers)
         pages = Pages(bus=bus, forms=Forms(public_url=settings.public_url), peers=peers)
         agents = AgentDoor(bus=bus)
-        doors = (accounts, agents, QuotaDoor(bus=bus), pages)
+        traces = TraceDoor(bus=bus, desk=desk, storage=storage)
+        doors = (traces, accounts, agents, QuotaDoor(bus=bus), pages)
         table = (*routes(self._api), *(route for door in doors for route in door.routes()))
         description = document(table, version=_version())
         self._bus = bus

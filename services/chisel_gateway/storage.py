@@ -1,5 +1,7 @@
 """The storage service's bytes: uploads and downloads passed through at the pace of the slower side."""
 
+import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
@@ -12,13 +14,18 @@ from chisel_shared.contract.errors import ChiselError, InternalError, Unavailabl
 from chisel_shared.contract.errors import from_code as error_from_code
 from chisel_shared.contract.files import FileKind, FileMode
 from chisel_shared.contract.ids import Digest, JobId, ProjectId
-from chisel_shared.contract.messages import Files, FileView
+from chisel_shared.contract.messages import Files, FileView, TraceView
 from chisel_shared.contract.outputs import Marks
 from chisel_shared.runtime.http import ErrorReply, body
+from chisel_shared.runtime.logs import Log
+
+log = Log("chisel.gateway.storage")
 
 SHA256 = "X-Chisel-Sha256"
 _PASSED_ON = ("Content-Length", "Content-Type", "Content-Range", "Accept-Ranges", SHA256)
 _PIECE_BYTES = 256 * 1024
+_UNPACKED_BYTES = 1 << 20
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 class StorageClient:
@@ -73,14 +80,40 @@ class StorageClient:
         return await self._download(request, f"/packs/{project_id}/{digest}")
 
     async def get_file(
-        self, request: web.Request, kind: FileKind, job_id: JobId, attempt: int, sha256: Digest,
-        *, file_name: str | None = None,
-    ) -> web.StreamResponse:  # fmt: skip
-        path = f"/files/{job_id}/{attempt}/{kind}/{sha256}"
-        headers = {"Content-Disposition": f'attachment; filename="{file_name or sha256}"'}
-        if kind is FileKind.TRACE:
-            headers["Content-Type"] = "application/json"
+        self, request: web.Request, kind: FileKind, job_id: JobId, attempt: int, sha256: Digest
+    ) -> web.StreamResponse:
+        headers = {"Content-Disposition": f'attachment; filename="{sha256}"'}
+        return await self._download(request, f"/files/{job_id}/{attempt}/{kind}/{sha256}", extra=headers)
+
+    async def get_trace(self, request: web.Request, trace: TraceView) -> web.StreamResponse:
+        """A stored trace, packed as it is stored for who takes that, and unpacked on its way for others."""
+        packed = bool(trace.stored_sha256) and takes_gzip(request.headers.get("Accept-Encoding", ""))
+        sha256 = trace.stored_sha256 if packed else trace.sha256
+        headers = {
+            "Content-Disposition": f'attachment; filename="{trace.name}"',
+            "Content-Type": "application/json",
+            "ETag": f'"{sha256}"',
+            "Vary": "Accept-Encoding",
+            SHA256: sha256,
+        }
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return web.Response(status=304, headers={"ETag": headers["ETag"]})
+        path = f"/files/{trace.job_id}/{trace.attempt}/{FileKind.TRACE}/{trace.stored_sha256 or trace.sha256}"
+        if trace.stored_sha256 and not packed:
+            return await self._unpack(request, path, trace.size_bytes, headers)
+        if packed:
+            headers["Content-Encoding"] = "gzip"
         return await self._download(request, path, extra=headers)
+
+    async def trace_bytes(self, job_id: JobId, attempt: int, digest: Digest) -> int:
+        """How much of a trace is stored, by the digest of what is sent."""
+        async with self._request("HEAD", f"/traces/{job_id}/{attempt}/{digest}") as response:
+            return int(response.headers.get("X-Chisel-Have", "0"))
+
+    async def put_trace(
+        self, request: web.Request, job_id: JobId, attempt: int, digest: Digest, query: Mapping[str, str]
+    ) -> bytes:
+        return await self._upload(request, f"/traces/{job_id}/{attempt}/{digest}?{urlencode(query)}")
 
     async def output(
         self, job_id: JobId, attempt: int, stream: str, offset: int
@@ -120,6 +153,8 @@ class StorageClient:
         self, request: web.Request, path: str, *, extra: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
         headers = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
+        if request.headers.get("If-Range", (extra or {}).get("ETag")) != (extra or {}).get("ETag"):
+            headers = {}
         async with self._request("GET", path, headers=headers) as stored:
             response = web.StreamResponse(
                 status=stored.status,
@@ -129,6 +164,37 @@ class StorageClient:
             await response.prepare(request)
             async for piece in _pieces(stored):
                 await response.write(piece)
+            await response.write_eof()
+            return response
+
+    async def _unpack(
+        self, request: web.Request, path: str, size: int, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """What is in a gzip file: its length is known, so that a reader notices when it breaks off."""
+        async with self._request("GET", path) as stored:
+            response = web.StreamResponse(headers=headers)
+            response.content_length = size
+            await response.prepare(request)
+            unpacker = zlib.decompressobj(_GZIP)
+            held = b""  # the last piece goes out once the checksum behind it is known to be right
+            try:
+                async for piece in _pieces(stored):
+                    while piece and not unpacker.eof:
+                        most = min(_UNPACKED_BYTES, size + 1)
+                        data = await asyncio.to_thread(unpacker.decompress, piece, most)
+                        size -= len(data)
+                        if size < 0:
+                            raise zlib.error("more is in it than it says")
+                        if data:
+                            await response.write(held)
+                            held = data
+                        piece = unpacker.unconsumed_tail
+            except zlib.error as error:
+                log.warning("trace_garbled", path=path, error=str(error))
+                raise ConnectionResetError("the reader must not take this for the end") from error
+            if size or not unpacker.eof:
+                raise ConnectionResetError("the reader must not take this for the end")
+            await response.write(held)
             await response.write_eof()
             return response
 
@@ -151,6 +217,15 @@ class StorageClient:
             if isinstance(error.__cause__, ChiselError):
                 raise error.__cause__ from error  # the upload's own sender broke off
             raise Unavailable("the storage service is not answering; try again in a few seconds") from error
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    for one in accepted.split(","):
+        name, _, weight = one.partition(";")
+        if name.strip().lower() == "gzip":
+            return weight.replace(" ", "").lower().rstrip("0") not in ("q=", "q=0.")
+    return False
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -21,6 +21,7 @@ from chisel_gateway.quotas import QuotaDoor
 from chisel_gateway.routes import Route, routes
 from chisel_gateway.service import Gateway
 from chisel_gateway.settings import Settings
+from chisel_gateway.traces import TraceDoor
 from chisel_shared.contract.ids import Digest, JobId
 from chisel_shared.contract.job import EndReason, JobEnd, JobSpec, JobState, JobView
 from chisel_shared.contract.messages import Outputs, TraceView
@@ -44,6 +45,7 @@ def table() -> tuple[Route, ...]:
         AccountDoor.__new__(AccountDoor),
         AgentDoor.__new__(AgentDoor),
         QuotaDoor.__new__(QuotaDoor),
+        TraceDoor.__new__(TraceDoor),
     )
     return (*routes(Api.__new__(Api)), *(route for door in doors for route in door.routes()))
 
@@ -283,10 +285,11 @@ async def test_an_agent_joins_fetches_bundles_and_stores_traces_of_its_own_attem
         (trace.replace("train.json", "..%2Fx"), digest, 400),
     ):
         assert (await asked(http(AGENT), "PUT", path, data=b"x", headers=headers))[0] == status
-    listed = await asked(http(), "GET", f"/api/v1/jobs/{JOB}/traces")
-    assert msgspec.convert(listed[1]["traces"], list[TraceView]) == [
-        TraceView(job_id=JOB, attempt=1, name="train.json", size_bytes=len(DATA), sha256=SHA256)
-    ]
+    (listed,) = (await asked(http(), "GET", f"/api/v1/jobs/{JOB}/traces"))[1]["traces"]
+    seen = msgspec.convert(listed, TraceView)
+    assert (seen.job_id, seen.attempt, seen.name, seen.size_bytes, seen.sha256, seen.state) == (
+        JOB, 1, "train.json", len(DATA), SHA256, "ready",
+    )  # fmt: skip
     async with http().get(f"/api/v1/jobs/{JOB}/traces/train.json", headers={"Range": "bytes=5-9"}) as part:
         assert (part.status, await part.read()) == (206, DATA[5:10])
     async with http().get(f"/api/v1/jobs/{JOB}/traces/train.json?attempt=1") as whole:
