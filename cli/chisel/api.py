@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TypeVar
 
-from chisel.address import Unreachable, dial, lost, parse
+from chisel.address import CONNECT_SECONDS, Unreachable, dial, lost, parse
 from chisel_shared.contract.errors import (
     BadRequest,
     ChiselError,
@@ -34,10 +34,13 @@ _MAX_ANSWER_BYTES = 64 << 20
 
 
 class Api:
-    """One connection, kept between questions. Use it as a context manager, or close it."""
+    """One connection, kept between questions. Use it as a context manager, or close it. With
+    `patience_seconds` a question is given up after about so long."""
 
-    def __init__(self, *, url: str, key: str) -> None:
+    def __init__(self, *, url: str, key: str, patience_seconds: float | None = None) -> None:
         self._address = parse(url)
+        self._retry_seconds = RETRY_SECONDS if patience_seconds is None else patience_seconds
+        self._answer_seconds = ANSWER_SECONDS if patience_seconds is None else patience_seconds
         self._headers = {
             "Host": self._address.authority,
             "Authorization": f"Bearer {key}",
@@ -115,7 +118,7 @@ class Api:
         self.close()
 
     def _ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
-        deadline = time.monotonic() + RETRY_SECONDS
+        deadline = time.monotonic() + self._retry_seconds
         while True:
             try:
                 connection = self._send(method, path, len(body), headers or {})
@@ -152,8 +155,8 @@ class Api:
     ) -> http.client.HTTPConnection:  # fmt: skip
         """Send a request's head; the body of `size` bytes is the caller's to send."""
         if self._connection is None:
-            dialled = dial(self._address)
-            dialled.settimeout(ANSWER_SECONDS)
+            dialled = dial(self._address, seconds=min(CONNECT_SECONDS, self._answer_seconds))
+            dialled.settimeout(self._answer_seconds)
             self._connection = http.client.HTTPConnection(self._address.host, self._address.port)
             self._connection.sock = dialled
         try:

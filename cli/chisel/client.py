@@ -251,9 +251,17 @@ class Client:
 
         return _decoded(answer, Gpus).kinds
 
-    def traces(self, job_id: str) -> "tuple[TraceView, ...]":
-        """The traces of a job by attempt and name: saved, on their way, being recorded or lost."""
-        answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/traces")
+    def traces(self, job_id: str, *, patience_seconds: float | None = None) -> "tuple[TraceView, ...]":
+        """The traces of a job by attempt and name: saved, on their way, being recorded or lost.
+        `patience_seconds`: give up after so long with `Unavailable`, for who has better things to do."""
+        path = f"/api/v1/jobs/{self.resolve(job_id)}/traces"
+        if patience_seconds is None:
+            answer = self._http().get_bytes(path)
+        else:
+            from chisel.api import Api
+
+            with Api(url=self.url, key=self._key, patience_seconds=patience_seconds) as api:
+                answer = api.get_bytes(path)
         from chisel_shared.contract.messages import Traces
 
         return _decoded(answer, Traces).traces

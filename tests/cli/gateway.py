@@ -5,6 +5,7 @@ is decided here by plain attributes, so a test says in one line what happens.
 """
 
 import asyncio
+import gzip
 import hashlib
 import threading
 import time
@@ -286,18 +287,29 @@ class Gateway:
         return self._denied(request) or _json(Gpus(self.gpus))
 
     async def list_traces(self, request: web.Request) -> web.Response:
-        traces = tuple(
-            TraceView(JOB_ID, 1, name, len(data), Digest(hashlib.sha256(data).hexdigest()))
-            for name, data in self.script.traces.items()
-        )
+        views = self.script.trace_views
+        traces = views[0] if views else tuple(map(self._trace, self.script.traces))
+        del views[: len(views) > 1]
         return self._denied(request) or self._missing(request) or _json(Traces(traces))
 
-    async def get_trace(self, request: web.Request) -> web.Response:
+    def _trace(self, name: str) -> TraceView:
+        data = self.script.traces[name]
+        packed = gzip.compress(data, mtime=0) if self.script.packs_traces else b""
+        return TraceView(
+            JOB_ID, 1, name, len(data), Digest(hashlib.sha256(data).hexdigest()),
+            stored_bytes=len(packed), stored_sha256=hashlib.sha256(packed).hexdigest() if packed else "",
+        )  # fmt: skip
+
+    async def get_trace(self, request: web.Request) -> web.StreamResponse:
         denied = self._denied(request)
         if denied is not None:
             return denied
-        data = self.script.traces[request.match_info["name"]]
-        return web.Response(body=data[:-1] if self.script.damage_traces else data)
+        data, headers = self.script.traces[request.match_info["name"]], {}
+        if self.script.packs_traces and request.headers["Accept-Encoding"] == "gzip":
+            data, headers = gzip.compress(data, mtime=0), {"Content-Encoding": "gzip"}
+        if self.script.damage_traces:
+            return web.Response(body=data[:-1], headers=headers)
+        return await self._send_file(request, data, headers)
 
     async def list_files(self, request: web.Request) -> web.Response:
         files = tuple(
@@ -316,12 +328,18 @@ class Gateway:
         (data, *_) = [
             data for _, data in script.outputs.values() if hashlib.sha256(data).hexdigest() == wanted
         ]
+        return await self._send_file(request, data, {})
+
+    async def _send_file(
+        self, request: web.Request, data: bytes, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        script = self.script
         start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         self.ranges.append(start)
         if script.damage_downloads:
             script.damage_downloads -= 1
             data = data[:-1] + bytes([data[-1] ^ 1])
-        response = web.StreamResponse(status=206 if start else 200)
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
         response.content_length = len(data) - start
         await response.prepare(request)
         if script.cut_downloads:

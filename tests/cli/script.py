@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from chisel_shared.contract import frames
 from chisel_shared.contract.files import FileMode
 from chisel_shared.contract.job import EndReason, JobEnd
+from chisel_shared.contract.messages import TraceView
 
 Piece = tuple[str, bytes]
 
@@ -49,6 +50,10 @@ class Script:
     """Accept connections and never say anything."""
     traces: dict[str, bytes] = field(default_factory=dict)
     damage_traces: bool = False
+    packs_traces: bool = False
+    """Traces are stored and sent as gzip files."""
+    trace_views: list[tuple[TraceView, ...]] = field(default_factory=list)
+    """What the next questions for traces are answered with; the last one stays."""
     outputs: dict[str, tuple[FileMode, bytes]] = field(default_factory=dict)
     missing_outputs: int = 0
     """So many files are announced and never stored."""

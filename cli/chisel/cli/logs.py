@@ -47,7 +47,14 @@ def logs(
             stamp = Documents()
         elif timestamps:
             stamp = Stamper()
-        watch = Watch(following=following, screen=screen, interrupts=interrupts, cancels=False, stamp=stamp)
+        watch = Watch(
+            following=following,
+            screen=screen,
+            interrupts=interrupts,
+            cancels=False,
+            stamp=stamp,
+            client=client,
+        )
         status = watch.run()
         if isinstance(stamp, Documents):
             screen.output("stdout", stamp.rest())
@@ -58,7 +65,9 @@ def attach(job: str, tail: int, raw: bool) -> int:
     screen = Screen(raw=raw)
     with connect(screen) as client, Interrupts() as interrupts:
         following = client.follow(job, wanted=Wanted(tail=tail), wake=interrupts.wake)
-        return Watch(following=following, screen=screen, interrupts=interrupts, cancels=True).run()
+        return Watch(
+            following=following, screen=screen, interrupts=interrupts, cancels=True, client=client
+        ).run()
 
 
 def moment(text: str) -> float:

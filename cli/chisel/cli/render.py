@@ -57,6 +57,10 @@ class Screen:
         """Whether our own lines are read by a person right now."""
         return self._shared[1]
 
+    @property
+    def is_quiet(self) -> bool:
+        return self._quiet
+
     def say(self, text: str, *, last: bool = False, detail: bool = False) -> None:
         """Lines of ours about what goes on. In a file they wait until the script's line is complete,
         unless they are the last ones; a terminal shows them at once, on a line of their own. `detail`:

@@ -20,7 +20,9 @@ def rerun(job: str, detach: bool, json: bool) -> int:
         with Interrupts() as interrupts:
             following = client.follow(again.id, wake=interrupts.wake)
             screen.say(f"job {again.id} runs {job} again")
-            watch = Watch(following=following, screen=screen, interrupts=interrupts, cancels=True)
+            watch = Watch(
+                following=following, screen=screen, interrupts=interrupts, cancels=True, client=client
+            )
             status = watch.run()
             if json and following.job is not None:
                 screen.json(following.job)

@@ -63,6 +63,7 @@ def run(words: list[str]) -> int:
             cancels=True,
             on_interrupt=choices.text("on_interrupt") or "ask",
             detach=choices.flag("detach"),
+            client=client,
         )
         status = watch.run()
         job = following.job

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from signal import SIGINT
+from typing import TYPE_CHECKING
 
 from chisel.cli import wording
 from chisel.cli.interrupts import Interrupts
 from chisel.cli.question import CANCEL, DETACH, ask, can_ask
 from chisel.cli.render import OutputClosed, Screen
 from chisel.following import Attempt, Back, Capped, Changed, Following, Lost, Output, Uploading, Woken
-from chisel_shared.contract.job import EndReason, JobState, JobView, exit_status
+from chisel_shared.contract.job import EndReason, JobEnd, JobState, JobView, exit_status
+
+if TYPE_CHECKING:
+    from chisel.client import Client
 
 BROKEN_PIPE = 141
 """What a shell shows for a filter whose reader went away: 128 + SIGPIPE."""
@@ -17,7 +21,8 @@ BROKEN_PIPE = 141
 class Watch:
     """`cancels`: whether an interrupt is a wish to end the job, or only to stop watching; for the former
     `on_interrupt` says whether to `cancel` at once, to `detach`, or to `ask` where there is a terminal.
-    With `detach`, the job is watched only until it is accepted. `stamp` makes of output what is shown."""
+    With `detach`, the job is watched only until it is accepted. `stamp` makes of output what is shown.
+    `client` asks what is to be said of traces at the end."""
 
     def __init__(
         self,
@@ -29,8 +34,10 @@ class Watch:
         on_interrupt: str = "ask",
         detach: bool = False,
         stamp: Callable[[Output], bytes] | None = None,
+        client: "Client | None" = None,
     ) -> None:
         self._following = following
+        self._client = client
         self._screen = screen
         self._interrupts = interrupts
         self._cancels = cancels
@@ -140,7 +147,24 @@ class Watch:
         job = self._following.job
         if job is None or job.end is None:
             return 0
-        self._screen.say(wording.ending(job), last=True)
+        asks = self._client is not None and not self._screen.is_quiet
+        self._screen.say(wording.ending(job, traces=not asks), last=True)
+        if asks:
+            self._say_of_traces(job, job.end)
         if job.end.reason is EndReason.USER and self._interrupts.number is not None:
             return self._interrupts.status
         return exit_status(job.end)
+
+    def _say_of_traces(self, job: JobView, end: JobEnd) -> None:
+        if self._client is None or not (end.traces or end.traces_late or end.traces_lost):
+            return
+        from chisel.cli.traces_end import line_of
+
+        client = self._client
+        said = line_of(
+            job,
+            lambda seconds: client.traces(job.id, patience_seconds=seconds),
+            lambda: bool(self._interrupts.unheeded),
+        )
+        if said:
+            self._screen.say(said, last=True)

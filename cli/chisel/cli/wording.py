@@ -106,18 +106,18 @@ def omitted(end: JobEnd) -> list[str]:
     ]
 
 
-def ending(job: JobView) -> str:
-    """The last lines about a job."""
+def ending(job: JobView, *, traces: bool = True) -> str:
+    """The last lines about a job; without `traces` these are left to a line of their own."""
     if job.end is None:
         return f"job {job.id} is {job.state}"
-    return "\n".join((_ending(job, job.end), *(f"  {line}" for line in omitted(job.end))))
+    return "\n".join((_ending(job, job.end, traces=traces), *(f"  {line}" for line in omitted(job.end))))
 
 
-def _ending(job: JobView, end: JobEnd) -> str:
+def _ending(job: JobView, end: JobEnd, *, traces: bool) -> str:
     ran = ""
     if job.started_at is not None and job.ended_at is not None:
         ran = f" · ran {duration(max(0.0, job.ended_at - job.started_at))}"
-    if end.traces:
+    if traces and end.traces:
         ran += f" · {end.traces} {'trace' if end.traces == 1 else 'traces'}: chisel trace ls {job.id}"
     if end.reason is EndReason.EXIT:
         lines = [f"exit {end.exit_code}{ran}"]
