@@ -4,8 +4,10 @@ The tests are made from the source: a new `failpoint("…")` is tried by its bei
 """
 
 import ast
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,12 @@ from tests.support.source import last_name, python_files, tree
 pytestmark = pytest.mark.e2e
 
 LINES = 40
+TRACE = '{"traceEvents": [{"ph": "X", "cat": "cpu_op", "name": "mm", "pid": 1, "tid": 1, "ts": 1, "dur": 5}]}'
 JOB = f"""\
 import os, sys, time
+with open(os.path.join(os.environ["CHISEL_TRACE_DIR"], ".step.tmp"), "w") as trace:
+    trace.write({TRACE!r})
+os.rename(trace.name, trace.name.replace(".step.tmp", "step.json"))
 open(os.path.join(os.environ["WITNESS"], os.environ["CHISEL_ATTEMPT"]), "x").close()
 for n in range({LINES}):
     print("line", n, flush=True)
@@ -58,7 +64,15 @@ def broken() -> Iterator[Cluster]:
 def test_each_is_there_once() -> None:
     names = [name for _, name in FOUND]
     assert len(names) == len(set(names))
-    assert {name.partition(".")[0] for name in names} >= {"submit", "claim", "done", "archive"}
+    assert {name.partition(".")[0] for name in names} >= {
+        "submit",
+        "claim",
+        "done",
+        "archive",
+        "trace",
+        "upload",
+        "reading",
+    }
 
 
 def run_through(cluster: Cluster, folder: Path, app_name: str, service: str, *, dies: bool = False) -> None:
@@ -79,7 +93,17 @@ def run_through(cluster: Cluster, folder: Path, app_name: str, service: str, *, 
     assert cluster.run(["logs", archived["id"]]).stdout == OUTPUT
     # User code ran in one attempt, whatever other attempts were lost before they ran any.
     assert len(list(witness.iterdir())) == 1
+    cluster.until(lambda: trace_of(cluster, archived["id"])["reading"] == "done")
+    trace = trace_of(cluster, archived["id"])
+    assert (trace["state"], trace["events"]) == ("ready", 1)
+    assert trace["sha256"] == hashlib.sha256(TRACE.encode()).hexdigest()
     check_laws(cluster, app_name)
+
+
+def trace_of(cluster: Cluster, job_id: str) -> Any:
+    """The job's one trace."""
+    (trace,) = cluster.get(f"/api/v1/jobs/{job_id}/traces")["traces"]
+    return trace
 
 
 def check_laws(cluster: Cluster, app_name: str) -> None:
