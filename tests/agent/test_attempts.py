@@ -30,8 +30,10 @@ class Yard:
             agent_id=AgentId("agent1"),
             streams=None,
             gateway=None,
+            storage=None,
             cap=None,
             files_wait_seconds=0.0,
+            reserve_bytes=0,
             gpus=SimulatedGpus(count=8),
             stuck_seconds=1.0,
         )

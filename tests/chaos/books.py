@@ -41,7 +41,10 @@ select name, gpus_total, gpus_held, coalesce((
     where attempts.agent_id = agents.id and attempts.ended_at is null
 ), 0) as open from scheduler.agents order by name
 """
-_FILES = "select job_id, attempt, kind, sha256 from storage.files order by job_id, attempt, path"
+_FILES = """
+select job_id, attempt, kind, sha256, coalesce(raw_sha256, sha256) as content
+from storage.files order by job_id, attempt, path
+"""
 _PACKS = "select 'packs' as folder, project_id, digest from storage.packs"
 _BUNDLES = "select 'bundles' as folder, project_id, digest from storage.bundles"
 _FOLDERS = {"trace": "traces", "output": "files"}
@@ -65,6 +68,7 @@ class Rows:
     attempts: dict[str, tuple[Found, ...]] = field(default_factory=dict)
     files: dict[str, tuple[tuple[int, str], ...]] = field(default_factory=dict)
     """By job: the attempt and the sha256 of each output it left."""
+    traces: dict[str, tuple[tuple[int, str], ...]] = field(default_factory=dict)
     blobs: list[tuple[str, str]] = field(default_factory=list)
     """Where everything lies that storage promised to keep, and its sha256."""
 
@@ -100,8 +104,8 @@ async def read(connection: Any, shift: float) -> Rows:
     for row in await connection.fetch(_FILES):
         job, attempt, digest = row["job_id"], row["attempt"], row["sha256"]
         rows.blobs.append((f"{_FOLDERS[row['kind']]}/{job}/{attempt}/{digest}", digest))
-        if row["kind"] == "output":
-            rows.files[job] = (*rows.files.get(job, ()), (attempt, digest))
+        kept = rows.files if row["kind"] == "output" else rows.traces
+        kept[job] = (*kept.get(job, ()), (attempt, row["content"]))
     for sentence in (_PACKS, _BUNDLES):
         for row in await connection.fetch(sentence):
             digest = row["digest"]

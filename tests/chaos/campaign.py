@@ -29,6 +29,7 @@ select
     (select count(*) from scheduler.attempts where ended_at is not null and archived_at is null)
         as unarchived,
     (select count(*) from scheduler.outbox) as unsaid,
+    (select count(*) from storage.readings where read_as = 0) as unread,
     (select coalesce(sum(gpus_held), 0) from scheduler.agents) as held
 """
 

@@ -141,6 +141,7 @@ class _Collection:
                 for entry in self._told_about(job, "followed")
             ),
             files=rows.files.get(row["id"], ()),
+            traces=rows.traces.get(row["id"], ()),
         )
 
     def _lives(self, job: Job) -> tuple[Life, ...]:

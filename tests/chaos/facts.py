@@ -89,6 +89,8 @@ class JobFacts(msgspec.Struct, frozen=True):
     followed: tuple[Followed, ...] = ()
     files: tuple[tuple[int, str], ...] = ()
     """Its stored outputs: the attempt, and the sha256 that the books tell."""
+    traces: tuple[tuple[int, str], ...] = ()
+    """The same of its stored traces; of packed ones the sha256 of what is in them."""
 
 
 class Blob(msgspec.Struct, frozen=True):

@@ -188,6 +188,8 @@ def uploads_are_kept(facts: Facts) -> Found:
             wanted = hashlib.sha256(job.plan.script.left()).hexdigest()
             if (job.attempt, wanted) not in job.files:
                 yield job.plan.name, "the file it left in ./outputs is not stored"
+            if (job.attempt, wanted) not in job.traces:
+                yield job.plan.name, "the trace it saved is not stored"
 
 
 def gpus_add_up(facts: Facts) -> Found:

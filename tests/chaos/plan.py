@@ -45,7 +45,7 @@ class Script(msgspec.Struct, frozen=True):
     secret: bool = False
     """It is to find the secret `CANARY`, and exits with 99 when it does not."""
     outputs: int = 0
-    """Bytes of the file it leaves in `./outputs`; 0 for none."""
+    """Bytes of the file it leaves in `./outputs`, and of the trace it saves; 0 for neither."""
 
     def printed(self, stream: str, size: int | None = None) -> bytes:
         """The first `size` bytes of what it prints, all of them by default: each size is a prefix of

@@ -84,6 +84,10 @@ def plan(**changes: Any) -> Job:
     return replace(JOB.plan, **changes)
 
 
+LEAVES = plan(script=replace(SCRIPT, outputs=5))
+LEFT = hashlib.sha256(LEAVES.script.left()).hexdigest()
+
+
 def another(**changes: Any) -> JobFacts:
     """A second job, on the same agent, that begins when the first has ended."""
     later = tuple(replace(event, committed=event.committed + 10) for event in JOB.events)
@@ -186,7 +190,8 @@ BROKEN: dict[str, tuple[str, Callable[[], Facts]]] = {
         lambda: replace(FACTS, blobs=(Blob(name="p", sha256="a", found="b"),)),
     ),
     "an upload is gone": ("I5", lambda: replace(FACTS, blobs=(Blob(name="p", sha256="a", found=""),))),
-    "what a job left is not stored": ("I5", lambda: job(plan=plan(script=replace(SCRIPT, outputs=5)))),
+    "what a job left is not stored": ("I5", lambda: job(plan=LEAVES, traces=((1, LEFT),))),
+    "a trace that a job saved is not stored": ("I5", lambda: job(plan=LEAVES, files=((1, LEFT),))),
     "GPUs are held that nobody has": (
         "I6",
         lambda: replace(FACTS, agents=(Agent(name="a", total=2, held=1, open=0),)),
