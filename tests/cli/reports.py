@@ -27,13 +27,16 @@ from chisel_shared.traces.report import (
 MB, GB = 1_000_000, 1_000_000_000
 
 INFO = TraceInfo(
-    name="train_step.json", events=132_152, truncated=False, repaired=0, wall_us=1_211_000.0, call=1,
-    cold=True, rank=0, world_size=2, gpu="NVIDIA H100 80GB HBM3", torch="2.7.1+cu128", cuda="12.8", driver="570",
+    name="train_step.json", events=132_152,
+    truncated=False, repaired=0, wall_us=1_211_000.0, call=1,
+    cold=True, rank=0, world_size=2, gpu="NVIDIA H100 80GB HBM3",
+    torch="2.7.1+cu128", cuda="12.8", driver="570",
     options=("with_stack",),
 )  # fmt: skip
 GPU = GpuTime(
     span_us=1_078_300.0, busy_us=566_800.0, compute_us=552_200.0, exposed_comm_us=0.0,
-    exposed_copy_us=14_600.0, idle_us=511_500.0, comm_us=0.0, copy_us=20_000.0, events=2000, orphans=0, orphan_us=0.0,
+    exposed_copy_us=14_600.0, idle_us=511_500.0, comm_us=0.0, copy_us=20_000.0,
+    events=2000, orphans=0, orphan_us=0.0,
 )  # fmt: skip
 ZOOM = Frame("zoom", "scipy/ndimage/_interpolation.py", 739, 371_000.0)
 GAPS = (
