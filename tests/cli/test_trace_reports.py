@@ -55,12 +55,12 @@ def test_a_summary_fits_one_screen_and_begins_with_what_matters() -> None:
     assert len(lines) < 40
     assert lines[0].startswith("train_step · call 1 (cold) · rank 0 of 2 · H100 80GB HBM3 · torch 2.7.1")
     text = "\n".join(lines)
-    assert "busy 566.8 ms of 1.08 s (52.6 %), 46.8 % of the call's 1.21 s" in text
-    assert "compute 552.2 ms · exposed copy 14.6 ms" in text
-    assert "idle 511.5 ms: waiting for the CPU 504.7 ms · launch latency 6.80 ms" in text
+    assert "busy 567 ms of 1.08 s (52.6 %), 46.8 % of the call's 1.21 s" in text
+    assert "compute 552 ms · exposed copy 14.6 ms" in text
+    assert "idle 512 ms: waiting for the CPU 505 ms · launch latency 6.80 ms" in text
     assert "1    The GPU waits for Python: 98.7 % of its idle time" in lines
     assert "  →  Resize on the GPU, or in DataLoader workers." in lines
-    assert "peak 2.71 GB allocated · 3.60 GB reserved · after 812.0 ms" in text
+    assert "peak 2.71 GB allocated · 3.60 GB reserved · after 812 ms" in text
     assert "and 55 more kernels" in lines
     assert "LONGEST GAPS" not in text
 
@@ -107,7 +107,7 @@ def test_a_difference_says_what_it_rests_on_and_where_it_lies() -> None:
 def test_ranks_name_the_straggler() -> None:
     text = shown("ranks", Paper())
     assert text.startswith(
-        "Rank 1 makes the others wait: it arrives last in 38 of 40 collectives, and they wait 178.0 ms"
+        "Rank 1 makes the others wait: it arrives last in 38 of 40 collectives, and they wait 178 ms"
     )
     nobody = msgspec.structs.replace(RANKS, straggler=None)
     assert trace_ranks.ranks(nobody, Paper())[0] == "3 ranks: none of them makes the others wait"

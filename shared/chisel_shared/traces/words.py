@@ -1,8 +1,9 @@
-"""Times, sizes and names as people read them; the same in the terminal, on the web page and in findings."""
+"""What headings and tables say, in the terminal as on the web page; `wording.py` is for sentences."""
 
 import re
 
 from chisel_shared.traces.report import Summary, TraceInfo
+from chisel_shared.traces.wording import duration, short_kernel
 
 _UNITS = (("µs", 1.0), ("ms", 1e3), ("s", 1e6))
 _BYTES = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
@@ -20,17 +21,9 @@ def scale(us: float) -> tuple[str, float]:
     return _UNITS[-1]
 
 
-def number(value: float) -> str:
-    """With two decimals below ten, one from there on."""
-    if not value:
-        return "0"
-    return f"{value:,.2f}" if abs(value) < 9.995 else f"{value:,.1f}"
-
-
 def time(us: float) -> str:
-    """`812.4 µs`, `2.19 ms`, `1.21 s`."""
-    unit, divisor = scale(us)
-    return f"{number(us / divisor)} {unit}" if us else "0"
+    """`812 µs`, `2.19 ms`, `1.21 s`."""
+    return duration(us) if us else "0"
 
 
 def signed(us: float) -> str:
@@ -111,22 +104,16 @@ def idle(summary: Summary) -> list[tuple[str, float]]:
 
 
 def kernel(name: str) -> str:
-    """A kernel's name without result, parameters, namespaces and template arguments, but for what tells one
-    elementwise kernel, or one of cutlass, from another."""
-    if "<" not in name and "(" not in name:
+    """A kernel's short name, with what tells one elementwise kernel, or one reduction, from another."""
+    if name.startswith(("Memcpy", "Memset")):
         return name
-    plain = name.removeprefix("void ").replace("(anonymous namespace)::", "")
-    head = re.split(r"[<(]", plain, maxsplit=1)[0]
-    short = head.rpartition("::")[2]
-    inner = plain[len(head) :]
-    if not short or " " in short:
-        return name
-    if short in ("Kernel", "Kernel2", "device_kernel"):
-        return re.split(r"[<>(),]", inner[1:], maxsplit=1)[0] or short
-    if "elementwise" in short or "reduce" in short:
-        told = [found for found in _TELLING.findall(inner) if not found.startswith("gpu_kernel_impl")]
-        return f"{short}<{told[0]}>" if told else short
-    return short
+    short = short_kernel(name)
+    if "elementwise" not in short and "reduce" not in short:
+        return short
+    inner = name.partition("<")[2]
+    told = (found for found in _TELLING.findall(inner) if not found.startswith("gpu_kernel_impl"))
+    first = next(told, "")
+    return f"{short}<{first}>" if first else short
 
 
 def cut(text: str, width: int) -> str:
