@@ -296,6 +296,16 @@ class Client:
         with Api(url=self.url, key=self._key) as api:
             return TraceFiles(api=api, folder=folder).save(trace, gz=gz)
 
+    def perfetto(self) -> str | None:
+        """The address of the backend's own copy of the Perfetto UI; None when it has none."""
+        from chisel_shared.contract.errors import NotFound, Unauthenticated
+
+        try:
+            self._http().get_bytes("/perfetto/index.html")
+        except (NotFound, Unauthenticated):  # the latter is what a backend of before says
+            return None
+        return f"{self.url}/perfetto/"
+
     def outputs(self, job_id: str) -> "Outputs":
         """What a job wrote into `./outputs`, as far as it is stored."""
         answer = self._http().get_bytes(f"/api/v1/jobs/{self.resolve(job_id)}/files")

@@ -58,12 +58,27 @@ def colors() -> bool:
 
 
 def has_browser() -> bool:
-    """Whether a browser opened here would be seen by whoever runs this."""
+    """Whether a browser opened here would be seen by whoever runs this. BROWSER may name one that is seen
+    elsewhere, as editors do whose window is on another machine."""
+    if os.environ.get("BROWSER"):
+        return True
     if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
         return False
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def tunnel(port: int) -> str:
+    """What to run on the user's own machine to reach a port of this one; empty when nobody came by SSH."""
+    import getpass
+
+    told = os.environ.get("SSH_CONNECTION", "").split()
+    if len(told) != 4:
+        return ""
+    address, ssh_port = told[2:]
+    other = "" if ssh_port == "22" else f" -p {ssh_port}"
+    return f"ssh -N -L {port}:127.0.0.1:{port}{other} {getpass.getuser()}@{address}"
 
 
 def checked_url(url: str) -> str:

@@ -116,6 +116,7 @@ DESKTOPS = [
     ("linux", {"WAYLAND_DISPLAY": "w"}, True),
     ("linux", {}, False),
     ("linux", {"DISPLAY": ":0", "SSH_CONNECTION": "1 2 3 4"}, False),
+    ("linux", {"BROWSER": "/an/editors/own", "SSH_CONNECTION": "1 2 3 4"}, True),
     ("darwin", {}, True),
     ("darwin", {"SSH_CONNECTION": "1 2 3 4"}, False),
     ("win32", {}, True),
@@ -126,9 +127,25 @@ DESKTOPS = [
 def test_where_a_browser_would_be_seen(
     system: str, variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_TTY"):
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(settings, "sys", SimpleNamespace(platform=system))
     assert settings.has_browser() is expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("10.0.0.7 51234 10.0.0.9 22", "ssh -N -L 9001:127.0.0.1:9001 ada@10.0.0.9"),
+        ("10.0.0.7 51234 10.0.0.9 2222", "ssh -N -L 9001:127.0.0.1:9001 -p 2222 ada@10.0.0.9"),
+        ("", ""),
+    ],
+)
+def test_how_a_port_is_reached_from_ones_own_machine(
+    told: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", told)
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert settings.tunnel(9001) == expected

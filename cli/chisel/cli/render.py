@@ -107,6 +107,16 @@ class Screen:
         """How wide stdout is; 0 when it is no terminal."""
         return self._size()[0]
 
+    @property
+    def colors(self) -> bool:
+        """Whether what the command was asked for may be in colours."""
+        return self._shared[0] and settings.colors()
+
+    @property
+    def letters(self) -> bool:
+        """Whether stdout takes more than ASCII."""
+        return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+
     def redraw(self, text: str) -> None:
         """What the command was asked for, in place of what this drew before, as far as it fits."""
         lines = text.split("\n")[: max(1, self._size()[1] - 1)]

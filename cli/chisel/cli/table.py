@@ -5,6 +5,7 @@ from chisel.cli.entry import AS_JSON as AS_JSON
 from chisel.cli.entry import Argument as Argument
 from chisel.cli.entry import Command as Command
 from chisel.cli.entry import Option as Option
+from chisel.cli.trace_table import TRACE_COMMANDS
 
 JOB = Argument("job", "A job's id, the beginning of one, or @last.")
 JOBS = Argument("jobs", "Ids of jobs, beginnings of ids, or @last.", many=True)
@@ -281,25 +282,6 @@ COMMANDS = (
     ),
 )  # fmt: skip
 
-TRACE_COMMANDS = (
-    Command(
-        "ls",
-        "List the traces of a job.",
-        "trace:ls",
-        (JOB,),
-        (AS_JSON,),
-        examples=("chisel trace ls @last",),
-    ),
-    Command(
-        "download",
-        "Save the newest traces of a job as files.",
-        "trace:download",
-        (JOB, Argument("name", "One trace; all without this.", optional=True)),
-        (Option(("--output", "-o"), "The directory to save in.", "DIR", default="."), AS_JSON),
-        examples=("chisel trace download @last", "chisel trace download 3k9x matrix_ops -o traces"),
-    ),
-)
-
 SECRET_COMMANDS = (
     Command(
         "set",
@@ -331,7 +313,7 @@ SECRET_COMMANDS = (
 
 GROUPS = {
     "secret": ("Values that jobs find in their environment and nobody else sees.", SECRET_COMMANDS),
-    "trace": ("Traces that functions decorated with @capture_trace saved.", TRACE_COMMANDS),
+    "trace": ("What functions decorated with @capture_trace did: read, compared and shown.", TRACE_COMMANDS),
     "admin": ("For those who run a backend.", ADMIN_COMMANDS),
     "admin users": ("Accounts.", USERS_COMMANDS),
     "admin quota": ("How many GPUs users and projects may have, and who goes first.", QUOTA_COMMANDS),

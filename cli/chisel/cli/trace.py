@@ -1,43 +1,59 @@
-"""`chisel trace`: which traces a job saved, and saving them here."""
+"""`chisel trace ls` and `download`: which traces a job saved, and saving them here."""
 
-from chisel.cli import wording
-from chisel.cli.backend import connect
+from chisel.cli import trace_sources as sources
 from chisel.cli.render import Screen
-from chisel_shared.contract.errors import NotFound
+from chisel.cli.trace_desk import Desk, parse, statuses
+from chisel.cli.trace_sources import Local
+from chisel.cli.values import UsageError
 from chisel_shared.contract.traces import STORED
 
 
 def ls(job: str, json: bool) -> int:
+    from chisel.cli import trace_listing
+
     screen = Screen()
-    with connect(screen) as client:
-        traces = client.traces(job)
+    with statuses(), Desk(screen) as desk:
+        source = parse(job)
+        if isinstance(source, Local):
+            raise UsageError(f"{job} is a file; chisel trace summary {job} shows what is in it")
+        every = desk.client.traces(source.job)
+        found = sorted(every, key=lambda trace: (trace.attempt, *sources.order(trace)))
+        if source.name:
+            found = sources.named(found, source)
     if json:
-        screen.json(traces)
-    elif traces:
-        rows = [("TRACE", "ATTEMPT", "SIZE", "STATE")]
-        rows += [
-            (trace.name, str(trace.attempt), wording.size(trace.size_bytes), trace.state) for trace in traces
-        ]
-        screen.result(wording.table(rows))
+        screen.json(found)
+    elif found:
+        screen.result(trace_listing.traces(found, width=screen.columns))
     else:
-        screen.say(f"job {job} has saved no trace; decorate a function with @capture_trace")
+        screen.say(f"job {source.job} has saved no trace; decorate a function with @capture_trace")
     return 0
 
 
-def download(job: str, name: str | None, output: str, json: bool) -> int:
-    screen = Screen()
-    with connect(screen) as client:
+def download(
+    job: str, name: str | None, output: str, raw: bool, gz: bool, speedscope: bool, folded: bool, quiet: bool,
+    json: bool,
+) -> int:  # fmt: skip
+    if raw + gz + speedscope + folded > 1:
+        raise UsageError("one of --raw, --gz, --speedscope and --folded, not several")
+    screen = Screen(quiet=quiet)
+    with statuses(), Desk(screen) as desk:
+        source = parse(f"{job}/{name}" if name else job)
+        if isinstance(source, Local):
+            raise UsageError(f"{job} is a file of this machine already")
         # By attempt, ascending: of equal names the newest stays.
-        newest = {trace.name: trace for trace in client.traces(job) if trace.state in STORED}
-        if name is not None:
-            newest = {key: trace for key, trace in newest.items() if key in (name, f"{name}.json")}
-        if not newest:
-            raise NotFound(f"job {job} has no trace {name}" if name else f"job {job} has saved no trace")
+        newest = {trace.name: trace for trace in desk.client.traces(source.job) if trace.state in STORED}
+        found = sources.named(sorted(newest.values(), key=sources.order), source)
+        exact = [trace for trace in found if name and trace.name in (name, f"{name}.json")]
         saved = []
-        for trace in newest.values():
-            path = client.download_trace(trace, output)
+        for trace in exact or found:
+            if speedscope or folded:
+                from chisel.cli.trace_convert import save
+
+                path = save(desk.file(trace), output, folded=folded)
+            else:
+                path = desk.client.download_trace(trace, output, gz=gz)
             saved.append({"name": trace.name, "attempt": trace.attempt, "saved_as": path})
-            if not json:
+            if not json and not quiet:
                 screen.result(path)
     if json:
         screen.json(saved)

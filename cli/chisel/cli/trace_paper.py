@@ -45,7 +45,7 @@ class Paper(NamedTuple):
             return [first + text]
         return textwrap.wrap(
             text, max(self.width, len(then) + _LEAST), initial_indent=first, subsequent_indent=then,
-            break_long_words=False, break_on_hyphens=False,
+            break_long_words=True, break_on_hyphens=False,
         ) or [first]  # fmt: skip
 
     def joined(self, parts: Sequence[str], *, first: str = "", then: str = "") -> list[str]:

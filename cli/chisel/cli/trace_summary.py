@@ -19,8 +19,10 @@ def summary(found: Summary, paper: Paper, *, top: int | None = None) -> list[str
     lines += [*_gpu(found, paper), *_options(found, paper), *warnings(found, paper)]
     for number, finding in enumerate(found.findings[: max(_FINDINGS, top or 0)], start=1):
         lines += ["", *_finding(number, finding, paper)]
-    for memory in found.memory:
-        lines += ["", *peak(memory, paper)]
+    devices = [one for one in found.memory if one.device != "cpu"] or found.memory
+    lines += [""] if devices else []
+    for memory in devices:
+        lines += peak(memory, paper)
     lines += _steps(found, paper)
     if top:
         lines += _gaps(found, paper, top)

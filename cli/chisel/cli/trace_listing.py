@@ -1,0 +1,66 @@
+"""The traces of a job as a table. Pure."""
+
+from collections.abc import Sequence
+
+from chisel.cli import listing, wording
+from chisel_shared.contract.messages import TraceView
+from chisel_shared.contract.traces import Reading, TraceState
+from chisel_shared.traces import words
+
+_HEADING: tuple[str, ...] = (
+    "TRACE", "ATTEMPT", "CALL", "RANK", "EVENTS", "SIZE", "GPU BUSY", "WALL", "STATE",
+)  # fmt: skip
+
+
+def traces(found: Sequence[TraceView], *, width: int) -> str:
+    """The table of `chisel trace ls`. Attempts are told where there are several."""
+    rows: list[tuple[str, ...]] = [
+        ("TRACE", "ATTEMPT", "CALL", "RANK", "EVENTS", "SIZE", "GPU BUSY", "WALL", "STATE")
+    ]
+    rows += [_row(trace) for trace in found]
+    if len({trace.attempt for trace in found}) < 2:
+        rows = [(row[0], *row[2:]) for row in rows]
+    if all(row[-6] == "-" for row in rows[1:]):  # no ranks
+        rows = [row[:-6] + row[-5:] for row in rows]
+    return listing.fitted(rows, width)
+
+
+def _row(trace: TraceView) -> tuple[str, ...]:
+    name, rank, call = words.base(trace.name)
+    rank = rank if trace.rank is None else trace.rank
+    return (
+        name,
+        str(trace.attempt),
+        str(trace.call or call),
+        "-" if rank is None else str(rank),
+        "-" if trace.events is None else f"{trace.events:,}",
+        wording.size(trace.size_bytes) if trace.size_bytes else "-",
+        "-" if trace.gpu_busy is None else words.share(trace.gpu_busy),
+        "-" if trace.wall_us is None else words.time(trace.wall_us),
+        state(trace),
+    )
+
+
+def state(trace: TraceView) -> str:
+    """Where a trace is, and what there is to know about that."""
+    reason = f": {trace.reason}" if trace.reason else ""
+    match trace.state:
+        case TraceState.UPLOADING if trace.total_bytes:
+            return f"uploading {trace.sent_bytes / trace.total_bytes:.0%}".replace("%", " %")
+        case TraceState.READY if trace.reading is Reading.FAILED:
+            return f"ready, unreadable{reason}"
+        case TraceState.READY if trace.reading is Reading.PENDING:
+            return "ready, being read"
+        case TraceState.READY:
+            return "ready (cold)" if trace.cold else "ready"
+        case _:
+            return f"{trace.state}{reason}"
+
+
+def others(found: Sequence[TraceView], *, job: str) -> list[str]:
+    """A line each about traces that are not shown in full."""
+    rows = []
+    for trace in found:
+        wall = "" if trace.wall_us is None else words.time(trace.wall_us)
+        rows.append((f"{job}/{words.stem(trace.name)}", wall, trace.finding or state(trace)))
+    return wording.table(rows).splitlines() if rows else []
