@@ -5,7 +5,6 @@ is decided here by plain attributes, so a test says in one line what happens.
 """
 
 import asyncio
-import gzip
 import hashlib
 import threading
 import time
@@ -25,13 +24,12 @@ from chisel_shared.contract.messages import (
     Jobs,
     Outputs,
     Submitted,
-    Traces,
-    TraceView,
     Why,
 )
 from tests.cli.fleet import FleetDesk
 from tests.cli.script import Script
 from tests.cli.stored import Stored, drop, refusal
+from tests.cli.traced import TraceShelf
 
 KEY = "chsl_usr_tests"
 JOB_ID = JobId("0123456789")
@@ -50,6 +48,7 @@ class Gateway:
         self.why = Why(job=None)  # type: ignore[arg-type]  # the view is put in when it is asked for
         self.gpus: tuple[GpuKind, ...] = ()
         self.fleet = FleetDesk(self._denied)
+        self.traces = TraceShelf(lambda: self.script, self._refused, JOB_ID)
         self.connections = 0
         self.requests: list[str] = []
         self.view: JobView | None = None
@@ -72,9 +71,8 @@ class Gateway:
         app.router.add_get("/api/v1/gpus", self.list_gpus)
         app.router.add_get("/api/v1/jobs/{id}/files", self.list_files)
         app.router.add_get("/api/v1/jobs/{id}/files/{digest}", self.get_file)
-        app.router.add_get("/api/v1/jobs/{id}/traces", self.list_traces)
-        app.router.add_get("/api/v1/jobs/{id}/traces/{name}", self.get_trace)
         self.fleet.add_to(app)
+        self.traces.add_to(app)
         return app
 
     def change(self, **changes: object) -> JobView:
@@ -286,31 +284,6 @@ class Gateway:
     async def list_gpus(self, request: web.Request) -> web.Response:
         return self._denied(request) or _json(Gpus(self.gpus))
 
-    async def list_traces(self, request: web.Request) -> web.Response:
-        views = self.script.trace_views
-        traces = views[0] if views else tuple(map(self._trace, self.script.traces))
-        del views[: len(views) > 1]
-        return self._denied(request) or self._missing(request) or _json(Traces(traces))
-
-    def _trace(self, name: str) -> TraceView:
-        data = self.script.traces[name]
-        packed = gzip.compress(data, mtime=0) if self.script.packs_traces else b""
-        return TraceView(
-            JOB_ID, 1, name, len(data), Digest(hashlib.sha256(data).hexdigest()),
-            stored_bytes=len(packed), stored_sha256=hashlib.sha256(packed).hexdigest() if packed else "",
-        )  # fmt: skip
-
-    async def get_trace(self, request: web.Request) -> web.StreamResponse:
-        denied = self._denied(request)
-        if denied is not None:
-            return denied
-        data, headers = self.script.traces[request.match_info["name"]], {}
-        if self.script.packs_traces and request.headers["Accept-Encoding"] == "gzip":
-            data, headers = gzip.compress(data, mtime=0), {"Content-Encoding": "gzip"}
-        if self.script.damage_traces:
-            return web.Response(body=data[:-1], headers=headers)
-        return await self._send_file(request, data, headers)
-
     async def list_files(self, request: web.Request) -> web.Response:
         files = tuple(
             FileView(JOB_ID, 1, path, mode, len(data), Digest(hashlib.sha256(data).hexdigest()))
@@ -328,18 +301,12 @@ class Gateway:
         (data, *_) = [
             data for _, data in script.outputs.values() if hashlib.sha256(data).hexdigest() == wanted
         ]
-        return await self._send_file(request, data, {})
-
-    async def _send_file(
-        self, request: web.Request, data: bytes, headers: dict[str, str]
-    ) -> web.StreamResponse:
-        script = self.script
         start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         self.ranges.append(start)
         if script.damage_downloads:
             script.damage_downloads -= 1
             data = data[:-1] + bytes([data[-1] ^ 1])
-        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        response = web.StreamResponse(status=206 if start else 200)
         response.content_length = len(data) - start
         await response.prepare(request)
         if script.cut_downloads:
@@ -349,6 +316,9 @@ class Gateway:
         await response.write(data[start:])
         await response.write_eof()
         return response
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        return self._denied(request) or self._missing(request)
 
     def _missing(self, request: web.Request) -> web.Response | None:
         if self._names(request.match_info["id"]):

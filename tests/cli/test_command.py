@@ -157,7 +157,7 @@ REFUSED = [
     ("logs zzz", 125, r"chisel: there is no such job\n"),
     ("cancel zzz", 125, r"chisel: there is no job zzz\n"),
     ("logs a/b", 125, r"chisel: 'a/b' is not a job's id\n"),
-    ("trace download zzz", 125, r"chisel: there is no job zzz\n"),
+    ("trace download zzz", 3, r"chisel: there is no job zzz\n"),
     ("ps --limit x", 2, r"(?s)Error.*--limit"),
     ("cancel", 2, r"Missing argument 'JOBS"),
     ("python", 2, r"Missing argument 'SCRIPT'"),
@@ -296,9 +296,9 @@ def test_traces_are_listed_and_saved(gateway: Gateway, chisel: Command, tmp_path
     assert "has saved no trace" in chisel("trace", "ls", JOB_ID).stderr
     gateway.script.traces = {"ops.json": b"{}" * 1000, "train.json": b"{}"}
     assert [line.split() for line in chisel("trace", "ls", "@last").stdout.decode().splitlines()] == [
-        ["TRACE", "ATTEMPT", "SIZE", "STATE"],
-        ["ops.json", "1", "2.0", "kB", "ready"],
-        ["train.json", "1", "2", "B", "ready"],
+        ["TRACE", "CALL", "EVENTS", "SIZE", "GPU", "BUSY", "WALL", "STATE"],
+        ["ops", "1", "-", "2.0", "kB", "-", "-", "ready"],
+        ["train", "1", "-", "2", "B", "-", "-", "ready"],
     ]
     done = chisel("trace", "download", JOB_ID, "ops", "-o", str(tmp_path / "out"))
     assert done.stdout.decode() == f"{tmp_path}/out/ops.json\n"

@@ -83,7 +83,7 @@ def _copy(desk: Desk, source: Local | OfJob) -> "tuple[str, perfetto.Copy | None
 def _viewing(screen: Screen, file: "File", ui: str, copy: "perfetto.Copy | None") -> "Viewing":
     from chisel import viewing
 
-    name = file.name if file.path.endswith(file.name) else os.path.basename(file.path)
+    name = os.path.basename(file.path)
     if ui:
         return viewing.own_page(file.path, name, ui=ui, copy=copy)
     try:
