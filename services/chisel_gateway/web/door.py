@@ -1,5 +1,6 @@
 """The addresses of the pages. Each handler asks auth and shows what it answered."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
@@ -40,6 +41,7 @@ log = Log("chisel.gateway.web")
 
 _MOST_FIELD_CHARS = 512
 _RETRY_SECONDS = "60"
+_PAGE = re.compile(r"jobs/[a-z0-9@-]{1,40}/traces/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}(/timeline)?")
 
 
 class Pages:
@@ -67,7 +69,8 @@ class Pages:
         code = _code(request.query.get("code", ""))
         who = await self._who(request)
         if who is None:
-            shown = page("Sign in", pages.sign_in(form, code=code))
+            then = _then(request.query.get("next", ""))
+            shown = page("Sign in", pages.sign_in(form, code=code, then=then))
         elif code:
             try:
                 asks = await ask(self._bus, GetLogin(session=self._forms.session(request), user_code=code))
@@ -81,7 +84,11 @@ class Pages:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         fields = await self._forms.read(request)
-        name, code = _field(fields, "name"), _code(fields.get("code", ""))
+        name, code, then = (
+            _field(fields, "name"),
+            _code(fields.get("code", "")),
+            _then(_field(fields, "next")),
+        )
         try:
             # Asked once: a repeated question would count as another attempt.
             signed_in = await self._bus.request(
@@ -91,12 +98,12 @@ class Pages:
             form, cookie = self._forms.token(request)
             shown = page(
                 "Sign in",
-                pages.sign_in(form, code=code, name=name, problem=str(error)),
+                pages.sign_in(form, code=code, then=then, name=name, problem=str(error)),
                 status=error.http_status,
             )
             self._forms.keep_form(shown, cookie)
             return _with_retry(shown, error)
-        return self._welcomed(signed_in, code)
+        return self._welcomed(signed_in, code, then)
 
     async def approve(self, request: web.Request) -> web.Response:
         fields = await self._forms.read(request)
@@ -152,8 +159,8 @@ class Pages:
             return shown
         return self._welcomed(signed_in, "")
 
-    def _welcomed(self, signed_in: SignedIn, code: str) -> web.Response:
-        gone = _seen_at(f"login?code={quote(code)}" if code else "login")
+    def _welcomed(self, signed_in: SignedIn, code: str, then: str = "") -> web.Response:
+        gone = _seen_at(f"login?code={quote(code)}" if code else then or "login")
         self._forms.keep_session(gone, signed_in)
         return gone
 
@@ -204,6 +211,11 @@ def _seen_at(place: str) -> web.Response:
 
 def _field(fields: Mapping[str, str], name: str) -> str:
     return fields.get(name, "").strip()[:_MOST_FIELD_CHARS]
+
+
+def _then(text: str) -> str:
+    """A page of ours to go on to; nothing else, or a link could lead whoever signs in anywhere."""
+    return text if _PAGE.fullmatch(text) else ""
 
 
 def _code(text: str) -> str:

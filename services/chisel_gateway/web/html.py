@@ -63,6 +63,9 @@ _MARK = (
     '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M15.6 2.4a2 2 0 0 1 2.8 0l3.2 3.2a2 2 0 0 1 0'
     ' 2.8l-4.1 4.1-6-6 4.1-4.1zM10.1 7.9l6 6L5.3 21.6c-.9.6-2.2.5-3-.3-.8-.8-.9-2.1-.2-3L10.1 7.9z"/></svg>'
 )
+_WIDE = """
+.wide { justify-content: flex-start; } .wide main, .wide .brand { max-width: 66rem; }
+"""
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 HEADERS = {
@@ -80,13 +83,27 @@ HEADERS = {
 }
 
 
+def wide_page(title: str, content: str, *, style: str = "", status: int = 200) -> web.Response:
+    """A page for much to read, that may frame others of ours. `style` is more of the style sheet."""
+    sheet = STYLE + _WIDE + style
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    policy = HEADERS["Content-Security-Policy"].replace(_STYLE_HASH, digest) + "; frame-src 'self'"
+    text = _whole(title, content, sheet, kind=' class="wide"')
+    headers = {**HEADERS, "Content-Security-Policy": policy}
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
 def page(title: str, content: str, *, status: int = 200) -> web.Response:
     """A whole page. `title` is text, `content` markup."""
-    text = (
+    text = _whole(title, content, STYLE)
+    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+
+
+def _whole(title: str, content: str, style: str, *, kind: str = "") -> str:
+    return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="robots" content="noindex">'
-        f"<title>{escape(title)} · Chisel</title><style>{STYLE}</style></head><body>"
+        f"<title>{escape(title)} · Chisel</title><style>{style}</style></head><body{kind}>"
         f'<div class="brand">{_MARK}Chisel</div><main>{content}</main></body></html>\n'
     )
-    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)

@@ -9,11 +9,12 @@ from chisel_shared.contract.messages import InviteView, KeyView, PendingLogin, S
 _e = escape
 
 
-def sign_in(form: str, *, code: str, name: str = "", problem: str = "") -> str:
+def sign_in(form: str, *, code: str, then: str = "", name: str = "", problem: str = "") -> str:
+    """`then`: where whoever has signed in goes on."""
     why = "to allow a login of the command line" if code else "to your account"
     return f"""
-<h1>Sign in</h1><p class="soft">Sign in {why}.</p>{_problem(problem)}
-<form method="post" action="login">{_hidden(form, code=code)}
+<h1>Sign in</h1><p class="soft">Sign in {why}.</p>{alert(problem)}
+<form method="post" action="login">{_hidden(form, code=code, next=then)}
 <label>Name<input name="name" value="{_e(name)}" autocomplete="username" autocapitalize="none"
  spellcheck="false" required maxlength="64"{_focus(not name)}></label>
 <label>Password<input name="password" type="password" autocomplete="current-password" required
@@ -26,7 +27,7 @@ def ask_code(form: str, who: SignedIn, keys: tuple[KeyView, ...], *, problem: st
     listed = "".join(_key(form, key) for key in keys)
     return f"""
 <h1>Allow a login</h1><p class="soft">Type the code that <code>chisel login</code> shows.</p>
-{_problem(problem)}<form method="get" action="login">
+{alert(problem)}<form method="get" action="login">
 <label>Code<input class="code" name="code" placeholder="ABCD-EFGH" autocomplete="off"
  autocapitalize="characters" spellcheck="false" required maxlength="12" autofocus></label>
 <button>Go on</button></form>
@@ -66,7 +67,7 @@ def welcome(form: str, token: str, invite: InviteView, *, name: str = "", proble
     fixed = " readonly" if invite.name else ""
     return f"""
 <h1>Welcome to Chisel</h1><p class="soft">Open your account {role}with a password of your own.</p>
-{_problem(problem)}<form method="post" action="welcome">{_hidden(form, token=token)}
+{alert(problem)}<form method="post" action="welcome">{_hidden(form, token=token)}
 <label>Name<input name="name" value="{_e(invite.name or name)}" autocomplete="username"
  autocapitalize="none" spellcheck="false" required maxlength="32"{fixed}{_focus(not invite.name)}></label>
 <label>Password <small>At least 10 characters. A few unrelated words are easy to keep.</small>
@@ -78,11 +79,12 @@ def welcome(form: str, token: str, invite: InviteView, *, name: str = "", proble
 
 
 def problem_page(text: str) -> str:
-    return f"""<h1>That did not work</h1>{_problem(text)}
+    return f"""<h1>That did not work</h1>{alert(text)}
 <p class="soft"><a href="login">To the sign-in page</a></p>"""
 
 
-def _problem(text: str) -> str:
+def alert(text: str) -> str:
+    """What went wrong, as a paragraph; empty where nothing did."""
     return f'<p class="bad" role="alert">{_e(text[:1].upper() + text[1:])}.</p>' if text else ""
 
 
