@@ -92,4 +92,4 @@ def test_what_is_too_long_loses_its_middle() -> None:
 def test_the_facts_of_a_trace_leave_out_what_nobody_knows() -> None:
     assert words.facts(INFO)[:3] == ["train_step", "call 1 (cold)", "rank 0 of 2"]
     bare = msgspec.structs.replace(INFO, gpu="", torch="", rank=None, call=2, cold=False, name="step.2.json")
-    assert words.facts(bare) == ["step.2", "call 2", "132,152 events"]
+    assert words.facts(bare) == ["step", "call 2", "132,152 events"]

@@ -9,6 +9,7 @@ from chisel.cli.render import Screen
 from chisel.cli.trace_desk import Desk, local, parse, statuses
 from chisel.cli.trace_sources import Local, NoSuchTrace, OfJob
 from chisel_shared.contract.errors import UserError
+from chisel_shared.traces import words
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _file(screen: Screen, desk: Desk, source: Local | OfJob) -> "tuple[File, int
     family = sources.named(desk.traces(source), source)
     chosen = sources.first(family, source)
     others = [trace for trace in family if trace is not chosen]
-    if others:
+    if others and words.stem(chosen.name) != words.stem(source.name):
         screen.say(f"this is {chosen.name}; there are also {sources.listed(others, job=source.job)}")
     return desk.file(chosen), chosen.size_bytes
 

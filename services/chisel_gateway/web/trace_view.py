@@ -18,7 +18,7 @@ main { --compute: #3f7d4f; --comm: #b4690e; --copy: #6b4fbb; --host: #c2453d; --
 .key { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .925rem; }
 .key li { display: flex; border: 0; padding: 0; gap: .4rem; align-items: center; justify-content: start; }
 .key svg { width: .8rem; height: .8rem; flex: none; }
-.findings { counter-reset: number; }
+.findings { counter-reset: number; list-style: none; margin: 0; padding: 0; }
 .findings li { display: block; padding: .8rem 0 .8rem 2rem; position: relative; counter-increment: number; }
 .findings li::before { content: counter(number); position: absolute; left: .2rem; font-weight: 700;
   color: var(--accent); }
@@ -95,9 +95,15 @@ def _findings(findings: Iterable[Finding]) -> str:
     items = ""
     for finding in findings:
         evidence = "".join(f"<span>{escape(line)}</span>" for line in finding.evidence)
-        next_step = f"<em>→ {escape(finding.next_step)}</em>" if finding.next_step else ""
+        next_step = f"<em>→ {_code(finding.next_step)}</em>" if finding.next_step else ""
         items += f"<li><strong>{escape(finding.text)}</strong>{evidence}{next_step}</li>"
     return f'<h2>Findings</h2><ol class="findings">{items}</ol>' if items else ""
+
+
+def _code(text: str) -> str:
+    """What stands between backticks as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
 
 
 def _kernels(found: Summary) -> str:

@@ -71,10 +71,12 @@ def base(name: str) -> tuple[str, int | None, int]:
 
 def facts(info: TraceInfo) -> list[str]:
     """Which trace this is and what it was taken on, part by part."""
-    name = base(info.name)[0] if info.sidecar else stem(info.name)
-    said = [name, f"call {info.call}" + (" (cold)" if info.cold else "")]
-    if info.rank is not None:
-        said.append(f"rank {info.rank}" + (f" of {info.world_size}" if info.world_size else ""))
+    name, rank, call = base(info.name)
+    call = info.call if info.sidecar else call
+    rank = rank if info.rank is None else info.rank
+    said = [name, f"call {call}" + (" (cold)" if info.cold else "")]
+    if rank is not None:
+        said.append(f"rank {rank}" + (f" of {info.world_size}" if info.world_size else ""))
     torch = _TORCH.match(info.torch)
     said += [info.gpu.removeprefix("NVIDIA ")] if info.gpu else []
     said += [f"torch {torch[1]}"] if torch else []
