@@ -7,7 +7,7 @@ import pytest
 
 from chisel.cli import trace_diff, trace_memory, trace_ranks, trace_summary
 from chisel.cli.trace_paper import Paper, table
-from chisel_shared.traces.report import GpuTime, Memory, MemoryPoint
+from chisel_shared.traces.report import Frame, GpuTime, Memory, MemoryPoint
 from tests.cli.reports import DIFF, MEMORY, RANKS, SUMMARY
 
 NOTHING = GpuTime(**dict.fromkeys(GpuTime.__struct_fields__, 0))
@@ -77,6 +77,9 @@ def test_without_a_gpu_operators_have_their_cpu_time() -> None:
     assert "no GPU work was recorded in 1.21 s" in text
     assert "TOP KERNELS" not in text
     assert re.search(r"TOP OPERATORS +CPU SELF ms +CALLS", text)
+    found = msgspec.structs.replace(found, cpu=(Frame("load", "train.py", 12, 900_000.0),))
+    text = Paper().written(trace_summary.summary(found, Paper()))
+    assert re.search(r"TOP LINES +ms +WHERE\nload +900.00 +train.py:12", text)
 
 
 def test_what_limits_the_reading_is_said_before_the_numbers() -> None:

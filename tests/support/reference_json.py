@@ -16,6 +16,7 @@ from chisel_shared.contract.messages import (
     TraceView,
     Why,
 )
+from chisel_shared.traces import report
 
 SHAPES: dict[str, str] = {
     "python": "the `JobView` of the job at its end, or of the submitted job with `--detach`; with `--preview`"
@@ -43,6 +44,11 @@ SHAPES: dict[str, str] = {
     "config": "a list of settings, each with `setting`, `value`, `source` and `variable`",
     "doctor": "a list of checks up to the first that failed, each with `name`, `ok` and `said`",
     "trace ls": "a list of `TraceView`",
+    "trace summary": "the `Summary` of the trace; of several, of the first",
+    "trace memory": "a list of `Memory`, one for each device",
+    "trace diff": "a list of `Diff`, one for each name that both have",
+    "trace ranks": "a `Ranks`",
+    "trace open": "`url`, the address to open, and `port`, that of this machine",
     "trace download": "a list of what was saved, each with `name`, `attempt` and `saved_as`",
     "secret set": "a `SecretView`",
     "secret rm": "a list of the names that are forgotten",
@@ -63,6 +69,11 @@ SHAPES: dict[str, str] = {
 
 _STRUCTS: tuple[type[msgspec.Struct], ...] = (
     JobView, JobEnd, Why, Neighbour, GpuKind, TraceView, SecretView, AgentView, Cordon, QuotaView,
+    report.Summary, report.TraceInfo, report.GpuTime, report.DeviceTime, report.Idle, report.Gap,
+    report.Frame,
+    report.Kernel, report.Op, report.Memory, report.MemoryPoint, report.MemoryBlock, report.Step,
+    report.Finding, report.Diff, report.Side, report.Change, report.Part, report.Ranks, report.Rank,
+    report.Collective,
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from chisel_shared.contract.errors import ChiselError
 
 SHELLS = ("bash", "zsh", "fish")
 _MOST_JOBS = 20
+_OF_JOBS = ("job", "jobs", "trace", "traces", "a", "b")
+"""Arguments that may be a job; where a trace is wanted the shell offers files too."""
 
 
 def completion(shell: str) -> int:
@@ -67,7 +69,7 @@ def _take_jobs() -> list[str]:
     tables = {"": table.COMMANDS} | {name: commands for name, (_, commands) in table.GROUPS.items()}
     for group, commands in tables.items():
         for command in commands:
-            if any(argument.name in ("job", "jobs") for argument in command.arguments):
+            if any(argument.name in _OF_JOBS for argument in command.arguments):
                 found += [f"{group} {name}".strip() for name in (command.name, *command.aliases)]
     return [name for name in found if name != "python"]
 

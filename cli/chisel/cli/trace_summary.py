@@ -26,6 +26,7 @@ def summary(found: Summary, paper: Paper, *, top: int | None = None) -> list[str
     lines += _steps(found, paper)
     if top:
         lines += _gaps(found, paper, top)
+    lines += _cpu(found, paper, top or TOP)
     lines += _kernels(found, paper, top or TOP)
     return lines + _ops(found, paper, top or TOP)
 
@@ -131,6 +132,19 @@ def frame_name(gap: Gap) -> str:
         return ""
     place = f"{frame.file}:{frame.line}" if frame.line else frame.file
     return f"{frame.name} {place}".strip()
+
+
+def _cpu(found: Summary, paper: Paper, top: int) -> list[str]:
+    """Without GPU work, the lines that the call itself was in."""
+    frames = found.cpu[:top] if not found.gpu.events else ()
+    if not frames:
+        return []
+    unit, column = times([frame.us for frame in frames])
+    rows = [
+        (frame.name, us, f"{frame.file}:{frame.line}" if frame.line else frame.file)
+        for frame, us in zip(frames, column, strict=True)
+    ]
+    return ["", *table(paper, ("TOP LINES", unit, "WHERE"), rows, left=(0, 2))]
 
 
 def _kernels(found: Summary, paper: Paper, top: int) -> list[str]:

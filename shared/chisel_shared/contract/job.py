@@ -239,9 +239,15 @@ EXIT_STATUSES = (
     ("2", "the command line makes no sense, or the script is not where it should be"),
     (
         "1",
-        "`chisel doctor` found a fault, or `chisel status` that the backend of this machine lacks a part",
+        "`chisel doctor` found a fault, `chisel status` that the backend of this machine lacks a part, or"
+        " `chisel trace diff --fail-over` that B is slower",
     ),
-    ("3", "no backend runs on this machine, where `chisel status` asks for one"),
+    (
+        "3",
+        "no backend runs on this machine, where `chisel status` asks for one, or there is no such trace,"
+        " where `chisel trace` does",
+    ),
+    ("4", "the trace is cut off, lost, not there yet or cannot be read; what could be read is shown"),
     ("130, 143", "Ctrl-C or SIGTERM ended the command"),
     ("141", "nobody reads its output any more"),
 )
