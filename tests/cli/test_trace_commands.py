@@ -310,3 +310,71 @@ def test_a_job_is_downloaded_in_the_form_that_is_asked_for(
     assert chisel("trace", "download", f"{JOB_ID}/eval.json", "-o", str(out), "-q").stdout == b""
     assert (out / "eval.json").read_bytes() == job.script.traces["eval.json"]
     assert chisel("trace", "download", JOB_ID, "--gz", "--raw").status == 2
+
+
+# Parts, and other forms
+
+
+def stepped() -> Trace:
+    """Three steps of 100 µs, with a kernel and a line of Python in each."""
+    trace = Trace()
+    for number in range(3):
+        at = 100.0 * number
+        trace.span(f"ProfilerStep#{number}", at, 100.0)
+        trace.python("train.py(12): step", at, 90.0)
+        trace.op("aten::mm", at + 10, 20.0)
+        trace.kernel(at + 40, 30.0, launch=at + 15)
+    return trace
+
+
+def test_a_slice_is_a_trace_of_its_own(offline: Command) -> None:
+    name = save(offline, "step.json.gz", stepped())
+    done = offline("trace", "slice", name, "--steps", "1-2", "--drop", "python", "-o", "part.json")
+    assert (done.status, done.stdout) == (0, b"part.json\n"), done.stderr
+    found = msgspec.json.decode(offline("trace", "summary", "part.json", "--json").stdout, type=Summary)
+    assert (found.gpu.events, found.gpu.busy_us) == (2, 60.0)
+    assert b"train.py" not in (offline.project / "part.json").read_bytes()
+    told = json.loads(offline("trace", "slice", name, "--from", "100us", "--to", "200us", "--json").stdout)
+    assert told["saved_as"] == "step.slice.json.gz"
+    assert (offline.project / "step.slice.json.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert 0 < told["events"] < told["of"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ([], 2, "a slice of what?"),
+        (["--steps", "x"], 2, "--steps takes numbers"),
+        (["--steps", "3-2"], 2, "the first comes after the last"),
+        (["--steps", "7-9"], 2, "it has 0 to 2"),
+        (["--drop", "everything"], 2, "--drop takes python"),
+        (["--from", "ten"], 2, "a moment of a trace is written like"),
+        (["--from", "2ms", "--to", "1ms"], 2, "is not before"),
+        (["--steps", "1", "-o", "step.json"], 2, "is the trace itself"),
+        (["--steps", "1", "-o", "no/such/folder.json"], 3, "cannot be opened"),
+    ],
+)
+def test_a_slice_of_nothing_is_refused(offline: Command, words: list[str], status: int, said: str) -> None:
+    before = save(offline, "step.json", stepped())
+    done = offline("trace", "slice", before, *words)
+    assert (done.status, done.stdout) == (status, b"")
+    assert said in done.stderr
+    assert [path.name for path in offline.project.glob("*.json*")] == ["step.json"]
+
+
+def test_a_trace_is_saved_as_a_flame_graph(job: Gateway, chisel: Command, tmp_path: Path) -> None:
+    job.script.traces["step.json"] = stepped().data()
+    out = tmp_path / "graphs"
+    done = chisel("trace", "download", JOB_ID, "step", "-o", str(out), "--folded")
+    assert done.stdout.decode().split() == [str(out / "step.folded.txt")]
+    assert ";train.py(12): step" in (out / "step.folded.txt").read_text()
+    assert chisel("trace", "download", JOB_ID, "step", "-o", str(out), "--speedscope").status == 0
+    assert json.loads((out / "step.speedscope.json").read_bytes())["exporter"] == "chisel"
+
+
+def test_a_download_of_what_is_not_stored_says_so(job: Gateway, chisel: Command) -> None:
+    job.traces.changes = {"step.json": {"state": TraceState.RECORDING}}
+    done = chisel("trace", "download", JOB_ID, "step")
+    assert (done.status, done.stdout) == (4, b"")
+    assert "step.json is still being recorded" in done.stderr
+    assert len(chisel("trace", "download", JOB_ID).stdout.splitlines()) == 2

@@ -49,6 +49,7 @@ SHAPES: dict[str, str] = {
     "trace diff": "a list of `Diff`, one for each name that both have",
     "trace ranks": "a `Ranks`",
     "trace open": "`url`, the address to open, and `port`, that of this machine",
+    "trace slice": "`saved_as`, `events` in it, `of` how many, and `size_bytes`",
     "trace download": "a list of what was saved, each with `name`, `attempt` and `saved_as`",
     "secret set": "a `SecretView`",
     "secret rm": "a list of the names that are forgotten",

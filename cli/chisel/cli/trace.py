@@ -2,10 +2,11 @@
 
 from chisel.cli import trace_sources as sources
 from chisel.cli.render import Screen
-from chisel.cli.trace_desk import Desk, parse, statuses
+from chisel.cli.trace_desk import Desk, parse, statuses, whole
 from chisel.cli.trace_sources import Local
 from chisel.cli.values import UsageError
 from chisel_shared.contract.traces import STORED
+from chisel_shared.traces import words
 
 
 def ls(job: str, json: bool) -> int:
@@ -41,15 +42,19 @@ def download(
         if isinstance(source, Local):
             raise UsageError(f"{job} is a file of this machine already")
         # By attempt, ascending: of equal names the newest stays.
-        newest = {trace.name: trace for trace in desk.client.traces(source.job) if trace.state in STORED}
+        every = desk.client.traces(source.job)
+        stored = {trace.name: trace for trace in every if trace.state in STORED}
+        newest = {trace.name: trace for trace in every} | stored
         found = sources.named(sorted(newest.values(), key=sources.order), source)
-        exact = [trace for trace in found if name and trace.name in (name, f"{name}.json")]
+        exact = [one for one in found if words.stem(one.name) == words.stem(source.name)]
+        chosen = exact or [one for one in found if one.state in STORED] or found[:1]
         saved = []
-        for trace in exact or found:
+        for trace in chosen:
+            whole(trace)
             if speedscope or folded:
-                from chisel.cli.trace_convert import save
+                from chisel.cli.trace_slice import save_as
 
-                path = save(desk.file(trace), output, folded=folded)
+                path = save_as(desk.file(trace), output, folded=folded)
             else:
                 path = desk.client.download_trace(trace, output, gz=gz)
             saved.append({"name": trace.name, "attempt": trace.attempt, "saved_as": path})

@@ -186,20 +186,36 @@ def local(path: str) -> File:
         return File(path, name)
 
 
-def load(file: File) -> Loaded:
-    """Read a file. `NotWhole` when it is no trace, `NeedsNumpy` when nothing here can read one."""
+@contextmanager
+def reading(file: File) -> Iterator[None]:
+    """While a file is read: `NotWhole` when it is no trace, `NeedsNumpy` when nothing here can read one."""
     if not has_numpy():
         raise NeedsNumpy
-    from chisel_shared.traces.read import TraceError, read
-    from chisel_shared.traces.summary import summarize
+    from chisel_shared.traces.source import TraceError
 
     try:
-        columns = read(file.path)
-        return Loaded(columns, summarize(columns, name=file.name, sidecar=file.sidecar))
+        yield
     except TraceError as error:
         raise NotWhole(f"{file.path} cannot be read: {error}") from error
     except OSError as error:
-        raise NoSuchTrace(f"{file.path} cannot be opened: {error.strerror}") from error
+        raise NoSuchTrace(f"{error.filename or file.path} cannot be opened: {error.strerror}") from error
+
+
+def columns_of(file: File) -> "Columns":
+    with reading(file):
+        from chisel_shared.traces.read import read
+
+        return read(file.path)
+
+
+def load(file: File) -> Loaded:
+    """A file and its summary; errors as from `reading`."""
+    with reading(file):
+        from chisel_shared.traces.read import read
+        from chisel_shared.traces.summary import summarize
+
+        columns = read(file.path)
+        return Loaded(columns, summarize(columns, name=file.name, sidecar=file.sidecar))
 
 
 def parse(text: str) -> Source:

@@ -100,6 +100,26 @@ TRACE_COMMANDS = (
         examples=("chisel trace memory @last/train_step", "chisel trace memory train_step.json --json"),
     ),
     Command(
+        "slice",
+        "Save a part of a trace as a trace of its own: some steps, a stretch of time, or all without what"
+        " makes it large." + _STATUSES,
+        "trace_slice:slice_trace",
+        (_TRACE,),
+        (
+            Option(("--steps",), "Only these steps of an optimizer or profiler, as 2 or 2-3.", "NUMBERS"),
+            Option(("--start", "--from"), "From this moment of the recording on, as 10ms.", "TIME"),
+            Option(("--end", "--to"), "Up to this moment of the recording, as 1.5s.", "TIME"),
+            Option(("--drop",), "Leave out python, flows, memory, or a category such as cpu_op.", "NAMES"),
+            Option(("--output", "-o"), "The file to save; TRACE.slice.json.gz without this.", "FILE"),
+            AS_JSON,
+        ),
+        examples=(
+            "chisel trace slice @last/train_step --steps 2-3 -o part.json.gz",
+            "chisel trace slice train_step.json --drop python,flows",
+            "chisel trace slice train_step.json --from 10ms --to 20ms",
+        ),
+    ),
+    Command(
         "download",
         "Save the newest traces of a job as files. A download that broke goes on where it was.",
         "trace:download",
