@@ -48,7 +48,7 @@ class Gateway:
         self.why = Why(job=None)  # type: ignore[arg-type]  # the view is put in when it is asked for
         self.gpus: tuple[GpuKind, ...] = ()
         self.fleet = FleetDesk(self._denied)
-        self.traces = TraceShelf(lambda: self.script, self._refused, JOB_ID)
+        self.traces = TraceShelf(lambda: self.script, self._refused, self._send_file, JOB_ID)
         self.connections = 0
         self.requests: list[str] = []
         self.view: JobView | None = None
@@ -301,12 +301,18 @@ class Gateway:
         (data, *_) = [
             data for _, data in script.outputs.values() if hashlib.sha256(data).hexdigest() == wanted
         ]
+        return await self._send_file(request, data, {})
+
+    async def _send_file(
+        self, request: web.Request, data: bytes, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        script = self.script
         start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         self.ranges.append(start)
         if script.damage_downloads:
             script.damage_downloads -= 1
             data = data[:-1] + bytes([data[-1] ^ 1])
-        response = web.StreamResponse(status=206 if start else 200)
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
         response.content_length = len(data) - start
         await response.prepare(request)
         if script.cut_downloads:

@@ -1,7 +1,8 @@
 """The traces of the tests' own gateway: what the job saved, and what storage read off it."""
 
+import gzip
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,14 +17,16 @@ from tests.cli.script import Script
 from tests.cli.stored import refusal
 
 Refused = Callable[[web.Request], web.Response | None]
+Send = Callable[[web.Request, bytes, dict[str, str]], Awaitable[web.StreamResponse]]
 
 
 class TraceShelf:
     """Files are in `script.traces`. `changes` says what is odd about the view of one, `summaries` and
     `sidecars` what there is besides it, `views` which traces have no file, `perfetto` the copy of the UI."""
 
-    def __init__(self, script: Callable[[], Script], refused: Refused, job_id: JobId) -> None:
+    def __init__(self, script: Callable[[], Script], refused: Refused, send: Send, job_id: JobId) -> None:
         self._script = script
+        self._send = send
         self._refused = refused
         self._job_id = job_id
         self.changes: dict[str, dict[str, Any]] = {}
@@ -41,23 +44,34 @@ class TraceShelf:
         app.router.add_get("/perfetto/{name:.*}", self.get_perfetto)
 
     async def list_traces(self, request: web.Request) -> web.Response:
-        found = tuple(
-            msgspec.structs.replace(
-                TraceView(self._job_id, 1, name, len(data), Digest(hashlib.sha256(data).hexdigest())),
-                **({"reading": Reading.DONE} if name in self.summaries else {}) | self.changes.get(name, {}),
-            )
-            for name, data in self._script().traces.items()
-        )
+        views = self._script().trace_views
+        traces = views[0] if views else (*map(self._trace, self._script().traces), *self.views)
+        del views[: len(views) > 1]
         if self.next:
             self.changes = self.next.pop(0)
-        return self._refused(request) or _json(Traces((*found, *self.views)))
+        return self._refused(request) or _json(Traces(traces))
 
-    async def get_trace(self, request: web.Request) -> web.Response:
+    def _trace(self, name: str) -> TraceView:
+        data = self._script().traces[name]
+        packed = gzip.compress(data, mtime=0) if self._script().packs_traces else b""
+        view = TraceView(
+            self._job_id, 1, name, len(data), Digest(hashlib.sha256(data).hexdigest()),
+            stored_bytes=len(packed), stored_sha256=hashlib.sha256(packed).hexdigest() if packed else "",
+            reading=Reading.DONE if name in self.summaries else Reading.NONE,
+        )  # fmt: skip
+        return msgspec.structs.replace(view, **self.changes.get(name, {}))
+
+    async def get_trace(self, request: web.Request) -> web.StreamResponse:
         if refused := self._refused(request):
             return refused
         script = self._script()
+        headers: dict[str, str] = {}
         data = script.traces[request.match_info["name"]]
-        return web.Response(body=data[:-1] if script.damage_traces else data)
+        if script.packs_traces and request.headers["Accept-Encoding"] == "gzip":
+            data, headers = gzip.compress(data, mtime=0), {"Content-Encoding": "gzip"}
+        if script.damage_traces:
+            return web.Response(body=data[:-1], headers=headers)
+        return await self._send(request, data, headers)
 
     async def get_summary(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
