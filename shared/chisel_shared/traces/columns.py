@@ -143,11 +143,13 @@ class Columns:
         window = self.of(WINDOW)
         if len(window):
             return float(self.ts[window].min())
-        return float(self.ts.min()) if len(self) else 0.0
+        firsts = [float(some.min()) for some in (self.ts, self.memory.ts) if len(some)]
+        return min(firsts, default=0.0)
 
     @cached_property
     def end_us(self) -> float:
         window = self.of(WINDOW)
         if len(window):
             return float(self.end[window].max())
-        return float(self.end.max()) if len(self) else 0.0
+        lasts = [float(some.max()) for some in (self.end, self.memory.ts) if len(some)]
+        return max(lasts, default=0.0)

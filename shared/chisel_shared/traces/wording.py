@@ -29,6 +29,8 @@ def times(count: int, what: str) -> str:
 def short_kernel(name: str) -> str:
     """A kernel's name without return type, template arguments and parameters; of a wrapper's, which all
     have one name, the first argument."""
+    if name.startswith(("Memcpy ", "Memset ")):
+        return name
     depth = 0
     kept = []
     for letter in name.removeprefix("void "):
