@@ -1,4 +1,4 @@
-"""`python -m tests.bench [A A4 B C1 C2 D E F G H P S T] [--repeats N] [--json FILE]`"""
+"""`python -m tests.bench [A A4 B C1 C2 D E F G H P S T T2] [--repeats N] [--json FILE]`"""
 
 import argparse
 import json
@@ -22,6 +22,7 @@ from tests.bench import (
     p_policy,
     s_scale,
     t_capture,
+    t_reading,
 )
 from tests.bench.figures import Figure, table
 from tests.bench.stack import Stack, private_stack
@@ -40,6 +41,7 @@ MEASURES: dict[str, Callable[[Stack, int], list[Figure]]] = {
     "P": p_policy.measure,
     "S": s_scale.measure,
     "T": t_capture.measure,
+    "T2": t_reading.measure,
 }
 """In the order they run: those that leave much behind come last."""
 

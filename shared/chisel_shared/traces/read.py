@@ -28,7 +28,7 @@ __all__ = ["MAX_BYTES", "MAX_EVENTS", "TraceError", "read"]
 
 MAX_EVENTS = 20_000_000
 MAX_BYTES = 16 << 30
-"""Of the plain file. An event takes about 80 bytes of memory once it is read."""
+"""Of the plain file. An event takes about 90 bytes of memory once it is read."""
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _MAX_BYTES = 1 << 53
