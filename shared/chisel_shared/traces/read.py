@@ -119,7 +119,7 @@ def read(trace: Where, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYT
     else is raised, whatever the bytes are.
     """
     if isinstance(trace, str | Path):
-        with open(trace, "rb") as file:
+        with open(trace, "rb", buffering=0) as file:  # whole blocks are read: a buffer would copy them
             return _read(file, max_events, max_bytes)
     return _read(trace, max_events, max_bytes)
 
