@@ -26,6 +26,9 @@ log = Log("chisel.storage.parts")
 
 _FORGET_SECONDS = 3 * 86400.0
 """A part that nobody went on with for so long is dropped when the service starts."""
+_SYNC_BYTES = 8 << 20
+"""So much is written out at a time: all of it at the end would keep others from the disk, NATS with the next
+line of output among them, for as long as that takes."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -75,6 +78,7 @@ class DiskParts:
         turn.number += 1
         mine = turn.number
         measure = _Measure(promised)
+        unsynced = 0
         try:
             async with turn.lock:
                 if (blob := self._blobs.find(key)) is not None:
@@ -90,6 +94,10 @@ class DiskParts:
                             raise StorageFull(NO_ROOM)
                         await asyncio.to_thread(measure.feed, block)
                         await asyncio.to_thread(write_all, descriptor, block)
+                        unsynced += len(block)
+                        if unsynced >= _SYNC_BYTES:
+                            await asyncio.to_thread(os.fdatasync, descriptor)
+                            unsynced = 0
                 async with turn.lock:
                     if measure.size < promised.size:
                         raise BadRequest(f"the upload was cut off after {measure.size:,} bytes")
