@@ -9,6 +9,7 @@ import pytest
 from chisel_agent import places, sandbox
 from chisel_agent.launch import request_stop
 from tests.agent.shims import Job
+from tests.agent.tracing import Backend
 from tests.agent.world import World, make_world
 from tests.support.backends import Nats
 
@@ -46,3 +47,16 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Job]:
     sandbox.sweep(found)  # of a test that failed, when its shim was killed
     sandbox.release(found)
     assert not any(os.path.exists(place) for place in found), "a control group is left"
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    """The job's folder."""
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    return folder
