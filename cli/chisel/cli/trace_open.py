@@ -109,4 +109,7 @@ def _show(screen: Screen, viewing: "Viewing", *, no_browser: bool, json: bool) -
         tunnel = settings.tunnel(viewing.port)
         if tunnel and not here:
             screen.say(f"on your own machine first: {tunnel}")
-    screen.say("until the browser has the trace this goes on; Ctrl-C ends it", detail=True)
+    screen.say(
+        "allow the page to reach this device if the browser asks; this goes on until it has the trace",
+        detail=True,
+    )
