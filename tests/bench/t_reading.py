@@ -85,7 +85,8 @@ def _figures(kind: _Kind, path: Path, runs: list[_Run]) -> list[Figure]:
     return [
         Figure(letter="T2", what=f"summary of {kind.what}, {size}: the whole process", unit="s",
                values=tuple(run.wall for run in runs), must=kind.must_seconds),
-        Figure(letter="T2", what="the same after imports", unit="s", values=tuple(run.inside for run in runs)),
+        Figure(letter="T2", what="the same after imports", unit="s",
+               values=tuple(run.inside for run in runs)),
         Figure(letter="T2", what="the same, processor time of the whole process", unit="s",
                values=tuple(run.processor for run in runs)),
         Figure(letter="T2", what="the same, memory at its peak", unit="MB",
