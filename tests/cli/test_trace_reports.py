@@ -65,6 +65,15 @@ def test_a_summary_fits_one_screen_and_begins_with_what_matters() -> None:
     assert "LONGEST GAPS" not in text
 
 
+def test_findings_that_do_not_fit_are_counted() -> None:
+    one = msgspec.structs.replace(SUMMARY.findings[0], evidence=("a", "b", "c", "d"))
+    found = msgspec.structs.replace(SUMMARY, findings=(one,) * 5)
+    lines = trace_summary.summary(found, Paper(80))
+    assert "     and 2 more findings: --top 10" in lines
+    assert (lines.count("     c"), lines.count("     d")) == (3, 0)
+    assert trace_summary.summary(found, Paper(80), top=10).count("     d") == 5
+
+
 def test_more_of_it_has_the_gaps_with_who_called() -> None:
     text = shown("summary with more", Paper(0))
     assert "zoom scipy/ndimage/_interpolation.py:739 ← preprocess image_processing_owlv2.py:301" in text

@@ -79,7 +79,7 @@ def table(
         widths = {one: max(len(row[one]) for row in every) for one in shown}
         over = sum(widths.values()) + 2 * (len(shown) - 1) - paper.width if paper.width else 0
         texts = [one for one in left if one in shown]
-        if over <= sum(max(0, widths[one] - 3 * _LEAST) for one in texts) or column is None:
+        if over <= sum(max(0, widths[one] - 2 * _LEAST) for one in texts) or column is None:
             break
         shown.remove(column)
     while over > 0:

@@ -8,7 +8,8 @@ from chisel_shared.traces.report import Finding, Gap, Summary
 TOP = 5
 """Kernels and operators that are listed unless somebody asks for more."""
 _GAPS = 3
-_FINDINGS = 5
+_FINDINGS, _EVIDENCE = 3, 3
+"""What is shown of them on one screen; all with more."""
 _FRAMES_SHOWN = 2
 
 
@@ -17,8 +18,11 @@ def summary(found: Summary, paper: Paper, *, top: int | None = None) -> list[str
     lines = paper.joined(words.facts(found.trace))
     lines[0] = paper.bold(lines[0])
     lines += [*_gpu(found, paper), *_options(found, paper), *warnings(found, paper)]
-    for number, finding in enumerate(found.findings[: max(_FINDINGS, top or 0)], start=1):
-        lines += ["", *_finding(number, finding, paper)]
+    shown = found.findings[: max(_FINDINGS, top or 0)]
+    for number, finding in enumerate(shown, start=1):
+        lines += ["", *_finding(number, finding, paper, most=None if top else _EVIDENCE)]
+    more = len(found.findings) - len(shown)
+    lines += [paper.dim(f"     and {words.count(more, 'more finding')}: --top 10")] if more else []
     devices = [one for one in found.memory if one.device != "cpu"] or found.memory
     lines += [""] if devices else []
     for memory in devices:
@@ -84,10 +88,10 @@ def _options(found: Summary, paper: Paper) -> list[str]:
     return [paper.dim(f"     {how}, {sidecar.seconds:,.1f} s")]
 
 
-def _finding(number: int, finding: Finding, paper: Paper) -> list[str]:
+def _finding(number: int, finding: Finding, paper: Paper, *, most: int | None) -> list[str]:
     first, *rest = paper.wrapped(finding.text, first=f"{number:<5}", then="     ")
     lines = [paper.bold(line) for line in (first, *rest)]
-    for evidence in finding.evidence:
+    for evidence in finding.evidence[:most]:
         lines += paper.wrapped(evidence, first="     ", then="       ")
     if finding.next_step:
         lines += [paper.good(line) for line in paper.wrapped(finding.next_step, first="  →  ", then="     ")]

@@ -32,7 +32,7 @@ TRACE_COMMANDS = (
         "trace_reports:summary",
         (_TRACE,),
         (
-            _top(None, "List so many kernels and operators, and gaps; 5 and none without this."),
+            _top(None, "List so many kernels, operators, findings and gaps; what fits a screen without."),
             _QUIET,
             AS_JSON,
         ),
