@@ -13,10 +13,13 @@ import msgspec
 
 from chisel_agent.settled import Mark
 from chisel_shared.contract.ids import is_file_name
+from chisel_shared.runtime.logs import Log
 from chisel_shared.traces import sidecar
 
-MOST_CAPTURES = 1_000
-"""Of one attempt; further ones are not looked at."""
+log = Log("chisel.agent.captures")
+
+MOST_CAPTURES = 500
+"""Of one attempt; further ones are not looked at. So many can be listed in one message."""
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What was a file could be a link to what the job may not read, or a pipe by now.
@@ -46,6 +49,7 @@ class Seen:
 class CaptureFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._warned = False
 
     def changed_at(self) -> int:
         """Another number when something came or went; -1 while there is no such folder."""
@@ -65,12 +69,18 @@ class CaptureFolder:
                 for entry in entries:
                     _sort(entry, seen)
                     if len(seen.files) + len(seen.open) >= MOST_CAPTURES:
+                        self._warn()
                         break
         except OSError:
             return seen
         finally:
             os.close(folder)
         return seen
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("too_many_captures", most=MOST_CAPTURES)
 
     def open(self, name: str) -> int:
         """A descriptor of a plain file; `OSError` for anything else."""

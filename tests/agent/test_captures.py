@@ -167,3 +167,14 @@ async def test_a_report_that_is_refused_is_not_repeated(
     made = uploads(backend, tmp_path)
     await made.upload_all()
     assert made.count == 1
+
+
+async def test_no_more_captures_are_looked_at_than_can_be_listed(
+    backend: Backend, tmp_path: Path, traces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chisel_agent.capture_folder.MOST_CAPTURES", 3)
+    for number in range(10):
+        save(traces, f"saved.{number}", b"{}")
+    made = uploads(backend, tmp_path)
+    await made.upload_all()
+    assert (made.count, len(backend.known)) == (3, 3)
