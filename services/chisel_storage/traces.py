@@ -81,15 +81,18 @@ class TraceDesk:
 
 
 def checked(capture: Capture) -> Capture:
-    """What an agent says, with what cannot be kept left out: the words in it are a job's own."""
-    kept = capture.sidecar
+    """What an agent says, with what cannot be kept left out: the words in it are a job's own. A capture that
+    was over before its agent looked is known by its sidecar alone."""
+    kept, call, rank = capture.sidecar, capture.call, capture.rank
+    function, started_at = capture.function, capture.started_at
     if kept:
         try:
-            sidecar.decode(kept)
+            told = sidecar.decode(kept)
+            call, rank = call or told.call, told.rank if rank is None else rank
+            function, started_at = function or told.function, started_at or told.started_at or None
         except (ValueError, msgspec.MsgspecError) as error:
             log.warning("sidecar_dropped", name=capture.name, error=str(error)[:_MOST_CHARS])
             kept = b""
-    started_at = capture.started_at
     return Capture(
         name=capture.name,
         # What is stored only storage can know.
@@ -97,9 +100,9 @@ def checked(capture: Capture) -> Capture:
         sent_bytes=max(0, min(capture.sent_bytes, _LARGEST_SIZE)),
         total_bytes=max(0, min(capture.total_bytes, _LARGEST_SIZE)),
         reason=_text(capture.reason),
-        call=_number(capture.call),
-        rank=_number(capture.rank),
-        function=_text(capture.function),
+        call=_number(call),
+        rank=_number(rank),
+        function=_text(function),
         started_at=started_at if started_at is None or math.isfinite(started_at) else None,
         sidecar=kept,
     )

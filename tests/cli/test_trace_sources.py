@@ -105,12 +105,13 @@ def test_what_is_not_there_says_what_is() -> None:
         sources.named([], OfJob("3k9x"))
 
 
-def test_the_first_is_the_one_that_was_taken_first() -> None:
+def test_the_one_to_show_is_the_second_call_of_what_was_traced_first() -> None:
     found = sources.of_newest_attempt(
         [view("a.json", started_at=30.0), view("z.json", started_at=10.0), view("z.2.json", started_at=20.0)]
     )
     assert names(found) == ["z.json", "z.2.json", "a.json"]
-    assert sources.first(found, OfJob("3k9x")).name == "z.json"
+    assert sources.first(found, OfJob("3k9x")).name == "z.2.json"
+    assert sources.first(found, OfJob("3k9x", "z.json")).name == "z.json"
     assert sources.first(found, OfJob("3k9x", "a")).name == "a.json"
 
 

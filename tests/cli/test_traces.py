@@ -146,8 +146,8 @@ RECORDED = "the job was cancelled while it was recorded"
     ("traces", "said"),
     [
         (
-            (view("step.2.json", call=2, finding="no"), view("step.json", call=1, **READ)),
-            "2 traces: chisel trace summary abc · step: GPU idle 47 %: waiting for zoom at image.py:301",
+            (view("step.2.json", call=2, **READ), view("step.json", call=1, finding="cold")),
+            "2 traces: chisel trace summary abc · step.2: GPU idle 47 %: waiting for zoom at image.py:301",
         ),
         (
             (view("b.rank1.json", rank=1, finding="no"), view("b.rank0.json", rank=0, finding="yes")),

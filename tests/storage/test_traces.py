@@ -98,6 +98,15 @@ async def test_only_its_own_agent_is_heard(storage: RunningStorage, bus: NatsBus
     assert (await bus.request(ListTraces(job_id=JOB))).traces == ()
 
 
+async def test_a_capture_that_nobody_saw_begin_is_known_by_its_sidecar(
+    storage: RunningStorage, bus: NatsBus
+) -> None:
+    said = encode(Sidecar(call=3, rank=1, function="m.train", started_at=7.5))
+    await bus.request(told(1, Capture("train.json", TraceState.UPLOADING, sidecar=said)))
+    seen = await shown(bus)
+    assert (seen.call, seen.rank, seen.function, seen.started_at) == (3, 1, "m.train", 7.5)
+
+
 @pytest.mark.parametrize(
     ("capture", "expected"),
     [

@@ -119,10 +119,23 @@ def one(traces: "Sequence[TraceView]", source: OfJob) -> "TraceView":
 
 
 def first(traces: "Sequence[TraceView]", source: OfJob) -> "TraceView":
-    """The one to show of several: the exact name, else the first that was taken."""
+    """The one to show of several: the exact name, else the one that tells most."""
     family = named(traces, source)
     exact = [trace for trace in family if words.stem(trace.name) == words.stem(source.name)]
-    return (exact or family)[0]
+    return exact[0] if exact else telling(family)
+
+
+def telling(traces: "Iterable[TraceView]") -> "TraceView":
+    """Of the function that was traced first, the second call: the first has initialisation and compilation in
+    it. Of ranks the lowest; the first call where there is no other."""
+    in_order = sorted(traces, key=order)
+    name = identity(in_order[0])[0]
+
+    def late(trace: "TraceView") -> tuple[bool, int, int]:
+        _, rank, call = identity(trace)
+        return call == 1, call, rank or 0
+
+    return min((trace for trace in in_order if identity(trace)[0] == name), key=late)
 
 
 def pairs(

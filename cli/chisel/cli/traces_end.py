@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from chisel.cli.trace_sources import telling
 from chisel_shared.contract.errors import ChiselError
 from chisel_shared.contract.job import JobView
 from chisel_shared.contract.messages import TraceView
@@ -52,13 +53,9 @@ def line(job: JobView, traces: tuple[TraceView, ...] | None) -> str:
 
 
 def first_of(traces: tuple[TraceView, ...]) -> TraceView | None:
-    """The first call that can be read; of ranks the lowest."""
+    """What `chisel trace summary` shows of the job, of what is stored."""
     stored = [trace for trace in traces if trace.state in STORED]
-    return min(
-        stored,
-        key=lambda trace: (trace.call or 1, trace.rank or 0, trace.started_at or 0.0, trace.name),
-        default=None,
-    )
+    return telling(stored) if stored else None
 
 
 def stem(trace: TraceView) -> str:
