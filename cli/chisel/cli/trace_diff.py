@@ -18,6 +18,8 @@ def diff(found: Diff, paper: Paper, *, top: int = TOP) -> list[str]:
     lines += _changes(found, paper)
     lines += _parts("OPERATORS", found.ops, paper, top)
     lines += _parts("KERNELS", found.kernels, paper, top)
+    if not found.kernels:
+        return lines
     alone = [f"{words.count(found.matched, 'kernel')} in both"]
     alone += [f"{found.only_a:,} only in A"] if found.only_a else []
     alone += [f"{found.only_b:,} only in B"] if found.only_b else []
@@ -82,7 +84,9 @@ def _signed(number: str) -> str:
 
 
 def _calls(a: float, b: float) -> str:
-    return f"{a:,.4g}" if a == b else f"{a:,.4g}→{b:,.4g}"
+    """Means per capture: whole where they are, or large."""
+    first, second = (f"{n:,.0f}" if n == round(n) or n >= 100 else f"{n:,.1f}" for n in (a, b))
+    return first if first == second else f"{first}→{second}"
 
 
 def _style(verdict: str, paper: Paper) -> Callable[[str], str] | None:

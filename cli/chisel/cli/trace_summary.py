@@ -11,6 +11,8 @@ _GAPS = 3
 _FINDINGS, _EVIDENCE = 3, 3
 """What is shown of them on one screen; all with more."""
 _FRAMES_SHOWN = 2
+_LEAST_SHARE = 0.001
+"""Of the call: a line that took less is not listed."""
 
 
 def summary(found: Summary, paper: Paper, *, top: int | None = None) -> list[str]:
@@ -140,7 +142,8 @@ def frame_name(gap: Gap) -> str:
 
 def _cpu(found: Summary, paper: Paper, top: int) -> list[str]:
     """Without GPU work, the lines that the call itself was in."""
-    frames = found.cpu[:top] if not found.gpu.events else ()
+    worth = _LEAST_SHARE * found.trace.wall_us
+    frames = [] if found.gpu.events else [frame for frame in found.cpu if frame.us >= worth][:top]
     if not frames:
         return []
     unit, column = times([frame.us for frame in frames])

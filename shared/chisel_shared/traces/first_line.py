@@ -1,7 +1,7 @@
 """The one sentence of a summary: what the time went into. Needs the results alone, no numpy."""
 
 from chisel_shared.traces import frames
-from chisel_shared.traces.report import Frame, Gap, Summary
+from chisel_shared.traces.report import Frame, Gap, Summary, TraceInfo
 from chisel_shared.traces.wording import duration, percent, short_kernel
 
 WORTH_SHARE = 0.10
@@ -64,9 +64,19 @@ def _is(frame: Frame | None, other: Frame) -> bool:
     return frame is not None and (frame.name, frame.file) == (other.name, other.file)
 
 
+def recorded(trace: TraceInfo) -> set[str]:
+    """What the recorded function may be called: that time went by in it says nothing."""
+    function = trace.sidecar.function.rpartition(".")[2] if trace.sidecar else ""
+    return {function, trace.name.partition(".")[0]}
+
+
 def _cpu_line(summary: Summary) -> str:
     line = next((frame for frame in summary.cpu if frame.file), None)
-    if line is not None and line.us >= WORTH_SHARE * summary.trace.wall_us:
+    if (
+        line is not None
+        and line.name not in recorded(summary.trace)
+        and line.us >= WORTH_SHARE * summary.trace.wall_us
+    ):
         share = percent(line.us / summary.trace.wall_us)
         return f"no GPU work: {share} of the call in {_where(line, None)}"
     ops = [op for op in summary.ops if op.cpu_self_us > 0]

@@ -7,6 +7,7 @@ import numpy as np
 from chisel_shared.traces import frames, intervals, timeline
 from chisel_shared.traces.columns import ANNOTATION, CPU_OP, DRIVER, PYTHON, RUNTIME, Ints
 from chisel_shared.traces.facts import Facts
+from chisel_shared.traces.first_line import recorded
 from chisel_shared.traces.gaps import HOST, UNKNOWN, syncs
 from chisel_shared.traces.nesting import nest_rows
 from chisel_shared.traces.report import Finding, Frame
@@ -43,7 +44,7 @@ def no_gpu(facts: Facts) -> Finding | None:
 def slow_line(facts: Facts) -> Finding | None:
     """Without GPU work: the line of Python in which most of the call went by."""
     lines = [frame for frame in facts.cpu if frame.file]
-    if lines and lines[0].name in _recorded(facts):
+    if lines and lines[0].name in recorded(facts.trace):
         return None  # that the call is in itself says nothing
     if not lines or lines[0].us < SLOW_LINE_SHARE * facts.trace.wall_us:
         return None
@@ -56,13 +57,6 @@ def slow_line(facts: Facts) -> Finding | None:
         " ahead in a DataLoader worker.",
         us=most.us,
     )
-
-
-def _recorded(facts: Facts) -> set[str]:
-    """What the recorded function may be called."""
-    sidecar = facts.trace.sidecar
-    function = sidecar.function.rpartition(".")[2] if sidecar else ""
-    return {function, facts.trace.name.partition(".")[0]}
 
 
 def host_bound(facts: Facts) -> Finding | None:
