@@ -16,14 +16,17 @@ demo: .venv/local.stamp  # the main job: train a network on four simulated GPUs,
 	@trap '$(DEMO) down' EXIT; trap 'exit 130' INT TERM; \
 	$(DEMO) up && $(DEMO) python docs/examples/digits/digits.py -d docs/examples/digits -a digits --gpu 4
 
-# Most tests wait more than they work, so half of them run beside the other half.
-BESIDE := accounts agent auth chaos cli gateway scheduler sdk shared storage traces
+# Most tests wait more than they work, so three parts of them run beside each other.
+FAULTS := chaos $(addprefix e2e/test_,doubles.py drain.py failpoints.py full_disks.py kills.py outages.py) sdk
+PARTS := accounts agent auth cli gateway scheduler shared storage traces
+BESIDE = $(BIN)/pytest $(addprefix tests/,$($(1))) > .$(1).log 2>&1 &
 
 test: check  # everything that .ci/run runs
-	@$(BIN)/pytest $(addprefix tests/,$(BESIDE)) > .beside.log 2>&1 & beside=$$!; \
-	trap 'kill $$beside; exit 130' INT TERM; \
-	$(BIN)/pytest $(addprefix --ignore=tests/,$(BESIDE)); first=$$?; \
-	wait $$beside; second=$$?; cat .beside.log; exit $$((first | second))
+	@$(call BESIDE,FAULTS) faults=$$!; $(call BESIDE,PARTS) parts=$$!; \
+	trap 'kill $$faults $$parts; exit 130' INT TERM; \
+	$(BIN)/pytest $(addprefix --ignore=tests/,$(FAULTS) $(PARTS)); first=$$?; \
+	wait $$faults; second=$$?; wait $$parts; third=$$?; \
+	cat .FAULTS.log .PARTS.log; exit $$((first | second | third))
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check -q && $(BIN)/ruff format -q --check && $(BIN)/mypy && $(BIN)/lint-imports
