@@ -26,6 +26,7 @@ for epoch in range(1, 4):
     time.sleep(0.2)
     print(f"epoch {epoch}  loss {1 / epoch:.4f}")
 """
+SLOW_LINE = ROOT / "docs" / "examples" / "slow_line"
 SHOWN: dict[str, Sequence[Sequence[str]]] = {
     "first-job": (["python", "train.py", "--gpu", "4", "--app-name", "training"], ["ps"]),
     "detaching": (
@@ -34,21 +35,29 @@ SHOWN: dict[str, Sequence[Sequence[str]]] = {
         ["logs", "@last", "--tail", "1"],
     ),
     "doctor": (["doctor"],),
+    "slow-line": (["python", "train.py", "-a", "slow"], ["trace", "summary", "@last"]),
+    "slow-line-diff": (["python", "train.py", "-a", "fast", "--fast"], ["trace", "diff", "{slow}", "@last"]),
 }
+"""What is typed for each picture, in the order they are made; `{slow}` is the id of the job of that name."""
 
 
-def main() -> None:
+def main(wanted: Sequence[str]) -> None:
+    """Make the pictures named, all without a name."""
     PICTURES.mkdir(exist_ok=True)
     with running_cluster(agents={"gpu-01": 8}) as cluster, tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
         project.mkdir()
         (project / "train.py").write_text(TRAIN)
         for name, runs in SHOWN.items():
+            if wanted and name not in wanted:
+                continue
             with open(os.devnull, "w", encoding="utf-8") as nowhere:
                 console = Console(record=True, width=80, file=nowhere, force_terminal=True)
                 for words in runs:
-                    console.print(Text(f"$ chisel {' '.join(words)}", style="bold"))
-                    console.print(Text.from_ansi(_shown(cluster, words, project)))
+                    typed = [cluster.job("slow")["id"] if word == "{slow}" else word for word in words]
+                    console.print(Text(f"$ chisel {' '.join(typed)}", style="bold"))
+                    where = SLOW_LINE if name.startswith("slow-line") else project
+                    console.print(Text.from_ansi(_shown(cluster, typed, where)))
             picture = console.export_svg(title="chisel", unique_id=name)
             (PICTURES / f"{name}.svg").write_text(picture, encoding="utf-8")
 
@@ -78,4 +87,4 @@ def _shown(cluster: Cluster, words: Sequence[str], project: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
