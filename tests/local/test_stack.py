@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -123,7 +124,9 @@ def test_kill_9_of_any_process_is_healed(shared: LocalStack, name: str) -> None:
     shared.until(lambda: shared.alive(name) and shared.process(name).pid != old)
     shared.until(shared.is_ready)
     done = submit(shared, HELLO)
-    assert (done.returncode, done.stdout) == (0, "gpus 0\n"), done.stderr
+    # Which one is not said: the GPU of the job before may be given back a moment after its end.
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"gpus [0-7]\n", done.stdout), done.stdout
 
 
 def test_up_heals_what_is_left_when_both_watchers_were_killed(shared: LocalStack) -> None:
