@@ -22,6 +22,7 @@ from chisel_shared.contract.ids import Digest
 from chisel_shared.runtime.disk import no_space, room
 from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
+from chisel_shared.runtime.threads import on_thread
 
 log = Log("chisel.agent.packing")
 
@@ -127,7 +128,7 @@ class Packing:
         target = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         packer = _Packer(source, target, mark[0])
         try:
-            while await asyncio.to_thread(packer.step):
+            while await on_thread(packer.step):
                 self._moved.reach(f"packing {name}", packer.raw_size)
                 if room(self._folder).is_short_of(self._reserve_bytes):
                     raise _NoRoom

@@ -18,6 +18,7 @@ from chisel_shared.contract.errors import BadRequest, NotFound, StorageFull, Too
 from chisel_shared.contract.files import FileKind
 from chisel_shared.contract.ids import Digest, JobId, ProjectId, is_digest, is_id, new_id
 from chisel_shared.runtime.disk import no_space, room
+from chisel_shared.runtime.threads import on_thread
 
 BLOCK_BYTES = 1 << 20
 """How much is written at a time: below that, handing work to a thread costs more than the work."""
@@ -103,10 +104,10 @@ class DiskBlobs:
                     raise TooLarge(f"the server takes at most {limit_bytes:,} bytes here")
                 if not self.has_room():
                     raise StorageFull(NO_ROOM)
-                await asyncio.to_thread(arriving.write, block)
+                await on_thread(arriving.write, block)
             if sha256 is not None and arriving.sha256 != sha256:
                 raise BadRequest(f"what arrived has the sha256 {arriving.sha256}, not {sha256}")
-            await asyncio.to_thread(arriving.publish, self._root / key)
+            await on_thread(arriving.publish, self._root / key)
             return Blob(arriving.sha256, arriving.size)
         except OSError as error:
             if no_space(error):

@@ -20,6 +20,7 @@ from chisel_shared.contract.ids import Digest
 from chisel_shared.runtime.disk import no_space
 from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
+from chisel_shared.runtime.threads import on_thread
 from chisel_storage.blobs import BLOCK_BYTES, NO_ROOM, Blob, DiskBlobs, write_all
 
 log = Log("chisel.storage.parts")
@@ -83,8 +84,8 @@ class DiskParts:
             async with turn.lock:
                 if (blob := self._blobs.find(key)) is not None:
                     return await asyncio.to_thread(_known, blob, promised)
-                await asyncio.to_thread(measure.read, self._part(key), offset)
-                descriptor = await asyncio.to_thread(self._open, key, offset)
+                await on_thread(measure.read, self._part(key), offset)
+                descriptor = await on_thread(self._open, key, offset)
             try:
                 async for block in _blocks(body):
                     async with turn.lock:
@@ -92,18 +93,18 @@ class DiskParts:
                             raise Unavailable("this upload goes on over another connection")
                         if not self._blobs.has_room():
                             raise StorageFull(NO_ROOM)
-                        await asyncio.to_thread(measure.feed, block)
-                        await asyncio.to_thread(write_all, descriptor, block)
+                        await on_thread(measure.feed, block)
+                        await on_thread(write_all, descriptor, block)
                         unsynced += len(block)
                         if unsynced >= _SYNC_BYTES:
-                            await asyncio.to_thread(os.fdatasync, descriptor)
+                            await on_thread(os.fdatasync, descriptor)
                             unsynced = 0
                 async with turn.lock:
                     if measure.size < promised.size:
                         raise BadRequest(f"the upload was cut off after {measure.size:,} bytes")
                     measure.check()
                     failpoint("upload.received")
-                    await asyncio.to_thread(self._blobs.adopt, self._part(key), descriptor, key)
+                    await on_thread(self._blobs.adopt, self._part(key), descriptor, key)
                     return Blob(promised.sha256, promised.size)
             finally:
                 os.close(descriptor)

@@ -297,8 +297,8 @@ def test_traces_are_listed_and_saved(gateway: Gateway, chisel: Command, tmp_path
     gateway.script.traces = {"ops.json": b"{}" * 1000, "train.json": b"{}"}
     assert [line.split() for line in chisel("trace", "ls", "@last").stdout.decode().splitlines()] == [
         ["TRACE", "CALL", "EVENTS", "SIZE", "GPU", "BUSY", "WALL", "STATE"],
-        ["ops", "1", "-", "2.0", "kB", "-", "-", "ready"],
-        ["train", "1", "-", "2", "B", "-", "-", "ready"],
+        ["ops.json", "1", "-", "2.0", "kB", "-", "-", "ready"],
+        ["train.json", "1", "-", "2", "B", "-", "-", "ready"],
     ]
     done = chisel("trace", "download", JOB_ID, "ops", "-o", str(tmp_path / "out"))
     assert done.stdout.decode() == f"{tmp_path}/out/ops.json\n"

@@ -199,9 +199,9 @@ def test_a_list_says_where_each_trace_is(job: Gateway, chisel: Command) -> None:
     done = chisel("trace", "ls", "@last")
     lines = [line.split() for line in done.stdout.decode().splitlines()]
     assert lines[0] == ["TRACE", "CALL", "EVENTS", "SIZE", "GPU", "BUSY", "WALL", "STATE"]
-    assert lines[1][:3] == ["step", "1", "12"]
+    assert lines[1][:3] == ["step.json", "1", "12"]
     assert lines[1][-6:] == ["50.0", "%", "1.00", "ms", "ready", "(cold)"]
-    assert lines[2][:2] == ["step", "2"]
+    assert lines[2][:2] == ["step.2.json", "2"]
     text = done.stdout.decode()
     assert "uploading 62 %" in text
     assert "recording" in text

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from chisel.cli import listing, wording
+from chisel.cli.trace_sources import order
 from chisel_shared.contract.messages import TraceView
 from chisel_shared.contract.traces import Reading, TraceState
 from chisel_shared.traces import words
@@ -13,11 +14,11 @@ _HEADING: tuple[str, ...] = (
 
 
 def traces(found: Sequence[TraceView], *, width: int) -> str:
-    """The table of `chisel trace ls`. Attempts are told where there are several."""
+    """The table of `chisel trace ls`, in the order they were taken. Attempts are told if there are several."""
     rows: list[tuple[str, ...]] = [
         ("TRACE", "ATTEMPT", "CALL", "RANK", "EVENTS", "SIZE", "GPU BUSY", "WALL", "STATE")
     ]
-    rows += [_row(trace) for trace in found]
+    rows += [_row(trace) for trace in sorted(found, key=lambda trace: (trace.attempt, *order(trace)))]
     if len({trace.attempt for trace in found}) < 2:
         rows = [(row[0], *row[2:]) for row in rows]
     if all(row[-6] == "-" for row in rows[1:]):  # no ranks
@@ -26,10 +27,10 @@ def traces(found: Sequence[TraceView], *, width: int) -> str:
 
 
 def _row(trace: TraceView) -> tuple[str, ...]:
-    name, rank, call = words.base(trace.name)
+    _, rank, call = words.base(trace.name)
     rank = rank if trace.rank is None else trace.rank
     return (
-        name,
+        trace.name,
         str(trace.attempt),
         str(trace.call or call),
         "-" if rank is None else str(rank),
