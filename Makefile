@@ -17,8 +17,8 @@ demo: .venv/local.stamp  # the main job: train a network on four simulated GPUs,
 	$(DEMO) up && $(DEMO) python docs/examples/digits/digits.py -d docs/examples/digits -a digits --gpu 4
 
 # Most tests wait more than they work, so three parts of them run beside each other.
-FAULTS := chaos $(addprefix e2e/test_,doubles.py drain.py failpoints.py full_disks.py kills.py outages.py) sdk
-PARTS := accounts agent auth cli gateway scheduler shared storage traces
+FAULTS := chaos $(addprefix e2e/test_,doubles.py drain.py failpoints.py full_disks.py kills.py outages.py) traces
+PARTS := accounts agent auth cli gateway scheduler shared storage
 BESIDE = $(BIN)/pytest $(addprefix tests/,$($(1))) > .$(1).log 2>&1 &
 
 test: check  # everything that .ci/run runs

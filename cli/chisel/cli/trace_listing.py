@@ -14,7 +14,7 @@ _HEADING: tuple[str, ...] = (
 
 
 def traces(found: Sequence[TraceView], *, width: int) -> str:
-    """The table of `chisel trace ls`, in the order they were taken. Attempts are told if there are several."""
+    """The table of `chisel trace ls`, in the order they were taken. Several attempts are told apart."""
     rows: list[tuple[str, ...]] = [
         ("TRACE", "ATTEMPT", "CALL", "RANK", "EVENTS", "SIZE", "GPU BUSY", "WALL", "STATE")
     ]
