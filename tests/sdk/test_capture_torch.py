@@ -1,7 +1,9 @@
 """`capture_trace` with the real torch: traces are right, and the function cannot tell."""
 
 import asyncio
+import copy
 import inspect
+import io
 import os
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
@@ -265,3 +267,51 @@ def test_a_child_forked_inside_leaves_the_trace_to_its_parent(traces: Traces) ->
 
     assert forks() == 0
     assert traces.names() == ["forks.json"]
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+class Scaled(torch.nn.Module):
+    """Decorates its own method when it is made, as scripts do that only sometimes trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.forward = capture_trace(self.forward)  # type: ignore[method-assign]
+
+    def forward(self, x: Any) -> Any:
+        return self.weight * x
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_torch_script_compiles_what_is_decorated(traces: Traces) -> None:
+    @capture_trace("scripted")
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(doubled(x))
+
+    class Model(torch.nn.Module):
+        @capture_trace("forward")
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(doubled(x)) + 1
+
+    assert torch.jit.script(function)(torch.ones(2)).tolist() == [2.0, 2.0]
+    assert torch.jit.script(Model())(torch.ones(2)).tolist() == [3.0, 3.0]
+    assert traces.names() == []
+    assert Model()(torch.ones(2)).tolist() == [3.0, 3.0]
+    assert traces.names() == ["forward.json"]
+
+
+def test_a_copy_of_an_object_with_a_decorated_method_is_a_copy(traces: Traces) -> None:
+    model = Scaled()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.weight.fill_(7)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=False)
+    assert [one(torch.ones(2)).tolist() for one in (model, other, saved)] == [[1, 1], [7, 7], [1, 1]]
+    # What pickle finds by its name is the class's own.
+    assert traces.names() == ["forward.2.json", "forward.json"]

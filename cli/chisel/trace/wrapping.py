@@ -26,6 +26,9 @@ def wrap(function: Callable[..., Any], *, trace_name: str | None, options: Optio
     note_first_process()
     if os.environ.get(_STACKS_VARIABLE) == "1":
         options = options._replace(with_stack=True)
+    if isinstance(function, MethodType) and isinstance(function.__func__, FunctionType):
+        # Still bound: a copy of the object has a method of the copy, and pickle finds it by its name.
+        return MethodType(wrap(function.__func__, trace_name=trace_name, options=options), function.__self__)
     title = trace_name or name_of(function)
     function_name, file = _origin(function)
     target = Target(title=title, function=function_name, file=file, options=options)
@@ -71,19 +74,24 @@ def _compiling() -> Callable[[], bool]:
 
 
 def _plain(function: Callable[..., Any], target: Target) -> Callable[..., Any]:
-    compiling, process = _compiling(), Process
+    # torch.jit.script reads the source of the function and looks its names up in whatever it is given: first
+    # among what this closes over, so these have names that no script has, then in its globals.
+    _chisel_compiling, _chisel_process, _chisel_target, _chisel_call = _compiling(), Process, target, function
 
-    @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        if compiling() or (target.spent and process.open is None):
-            return function(*args, **kwargs)
-        recording = target.begin()
+        if _chisel_compiling() or (_chisel_target.spent and _chisel_process.open is None):
+            return _chisel_call(*args, **kwargs)
+        recording = _chisel_target.begin()
         if recording is None:
-            return function(*args, **kwargs)
+            return _chisel_call(*args, **kwargs)
         with recording:
-            return function(*args, **kwargs)
+            return _chisel_call(*args, **kwargs)
 
-    return traced
+    seen = getattr(function, "__globals__", None)
+    if type(seen) is dict:
+        # It uses no global name itself.
+        traced = FunctionType(traced.__code__, seen, traced.__name__, None, traced.__closure__)
+    return functools.wraps(function)(traced)
 
 
 def _coroutine(function: Callable[..., Any], target: Target) -> Callable[..., Any]:
