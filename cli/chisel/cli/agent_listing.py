@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chisel.cli import listing, wording
+from chisel.cli.legible import printable
 
 if TYPE_CHECKING:
     from chisel_shared.contract.messages import AgentView
@@ -94,4 +95,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _because(reason: str) -> str:
-    return f": {listing.printable(reason)}" if reason else ""
+    return f": {printable(reason)}" if reason else ""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from chisel.cli import wording
+from chisel.cli.legible import printable
 from chisel_shared.contract.job import JobState, JobView, label
 
 if TYPE_CHECKING:
@@ -167,8 +168,3 @@ def moment(seconds: float) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
-
-
-def printable(text: str) -> str:
-    """`text` with what could harm a terminal written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from chisel import settings
+from chisel.cli.legible import harmless, styled
 from chisel_shared.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ class Screen:
         self._write(question, _BOLD)
 
     def result(self, text: str) -> None:
-        """What the command was asked for."""
+        """What the command was asked for. Colours stay, other escapes are written out."""
         self.end_bar()
-        self._emit(1, f"{text}\n".encode("utf-8", "replace"))
+        self._emit(1, f"{styled(text)}\n".encode("utf-8", "replace"))
 
     def json(self, value: object, *, lines: bool = False) -> None:
         """What a program asked for: indented, or one document a line."""
@@ -182,6 +183,7 @@ class Screen:
     def _write(self, text: str, style: int) -> None:
         before = "\n" if self._half_line else ""
         self._half_line = False
+        text = harmless(text)
         if self.is_terminal and settings.colors():
             text = f"\x1b[{style}m{text.rstrip(chr(10))}\x1b[0m" + "\n" * text.endswith("\n")
         try:

@@ -1,6 +1,7 @@
 """`chisel trace ls` and `download`: which traces a job saved, and saving them here."""
 
 from chisel.cli import trace_sources as sources
+from chisel.cli.legible import legible
 from chisel.cli.render import Screen
 from chisel.cli.trace_desk import Desk, parse, statuses, whole
 from chisel.cli.trace_sources import Local
@@ -24,7 +25,7 @@ def ls(job: str, json: bool) -> int:
     if json:
         screen.json(found)
     elif found:
-        screen.result(trace_listing.traces(found, width=screen.columns))
+        screen.result(trace_listing.traces(legible(found), width=screen.columns))
     else:
         screen.say(f"job {source.job} has saved no trace; decorate a function with @capture_trace")
     return 0

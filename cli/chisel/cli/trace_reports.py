@@ -4,6 +4,7 @@ Parse, get (`trace_desk.py`), render (`trace_summary.py` and its neighbours, all
 """
 
 from chisel.cli import trace_sources as sources
+from chisel.cli.legible import legible
 from chisel.cli.render import Screen
 from chisel.cli.trace_desk import Desk, all_loaded, local, parse, statuses
 from chisel.cli.trace_paper import Paper
@@ -31,13 +32,13 @@ def summary(trace: str, top: int | None, quiet: bool, json: bool) -> int:
     if json:
         screen.json(found)
     elif quiet:
-        screen.result(first_line(found))
+        screen.result(first_line(legible(found)))
     else:
         paper = paper_of(screen)
-        lines = trace_summary.summary(found, paper, top=top)
+        lines = trace_summary.summary(legible(found), paper, top=top)
         if others and isinstance(source, OfJob):
             lines += ["", paper.bold("OTHER TRACES")]
-            lines += trace_listing.others(others[:_MOST_OTHERS], job=source.job)
+            lines += trace_listing.others(legible(others[:_MOST_OTHERS]), job=source.job)
             more = len(others) - _MOST_OTHERS
             lines += [paper.dim(f"and {more} more: chisel trace ls {source.job}")] if more > 0 else []
         screen.result(paper.written(lines))
@@ -57,7 +58,7 @@ def memory(trace: str, top: int, json: bool) -> int:
         screen.json(found.memory)
     else:
         paper = paper_of(screen)
-        screen.result(paper.written(trace_memory.memory(found, paper, top=top)))
+        screen.result(paper.written(trace_memory.memory(legible(found), paper, top=top)))
     return _partial(screen, found)
 
 
@@ -75,7 +76,7 @@ def diff(a: str, b: str, fail_over: str | None, top: int, quiet: bool, json: boo
     else:
         paper = paper_of(screen)
         for one in found:
-            lines = trace_diff.diff(one, paper, top=top)
+            lines = trace_diff.diff(legible(one), paper, top=top)
             between = [""] if one is not found[-1] else []
             screen.result(paper.written(lines[:1] if quiet else [*lines, *between]))
     if limit is not None and any(_regressed(one, limit) for one in found):
@@ -116,7 +117,7 @@ def ranks(traces: tuple[str, ...], top: int, json: bool) -> int:
         screen.json(found)
     else:
         paper = paper_of(screen)
-        screen.result(paper.written(trace_ranks.ranks(found, paper, top=top)))
+        screen.result(paper.written(trace_ranks.ranks(legible(found), paper, top=top)))
     cut = [one.summary for one in loaded if one.summary.trace.truncated]
     return _partial(screen, cut[0]) if cut else OK
 

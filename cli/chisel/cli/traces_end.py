@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from chisel.cli.legible import legible
 from chisel.cli.trace_sources import telling
 from chisel_shared.contract.errors import ChiselError
 from chisel_shared.contract.job import JobView
@@ -24,7 +25,7 @@ def line_of(job: JobView, ask: Callable[[float], tuple[TraceView, ...]], stopped
             found = ask(left)
         except ChiselError:
             break
-        traces = tuple(trace for trace in found if trace.attempt == job.attempt)
+        traces = legible(tuple(trace for trace in found if trace.attempt == job.attempt))
         first = first_of(traces)
         if first is None or first.reading is not Reading.PENDING:
             break
