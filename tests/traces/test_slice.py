@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,16 @@ def test_a_slice_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no trace"):
         write_slice(tmp_path / "bad.json", tmp_path / "part.json", drop=["python"])
     assert (tmp_path / "part.json").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "trace.json").write_bytes(Trace().data())
+    os.mkfifo(tmp_path / "pipe.json")
+    for target in (tmp_path / "pipe.json", tmp_path):
+        with pytest.raises(SliceError, match="no plain file"):
+            write_slice(tmp_path / "trace.json", target, drop=["python"])
+    assert stat.S_ISFIFO((tmp_path / "pipe.json").lstat().st_mode)
     assert len(list(tmp_path.iterdir())) == 2
 
 

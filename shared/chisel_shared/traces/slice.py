@@ -83,8 +83,11 @@ def write_slice(
 
     `steps` are numbers of `ProfilerStep#N`, both included. `start_us` and `end_us` count from the beginning
     of the window, as the gaps of a summary do. `drop` has categories or `ALIASES`.
-    `SliceError` when the trace has no such step; `TraceError` and `OSError` as from `read`.
+    `SliceError` when the trace has no such step, or `target` is there and no plain file: it would be lost,
+    and `/dev/null` with it. `TraceError` and `OSError` as from `read`.
     """
+    if target.exists() and not target.is_file():
+        raise SliceError(f"{target} is no plain file, so no trace can be saved as it.")
     stretch = None
     if steps is not None or start_us is not None or end_us is not None:
         stretch = _stretch(read(source), steps, start_us, end_us)
