@@ -9,6 +9,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from chisel.api import Api
@@ -58,10 +59,19 @@ class TraceFiles:
         os.makedirs(self._folder, exist_ok=True)
         path = os.path.join(self._folder, trace.name + (".gz" if gz else ""))
         part = os.path.join(self._folder, f".{trace.name}.{digest[:16]}.part")
-        self._fetch(url, part, digest, trace.stored_bytes if packed else trace.size_bytes, packed=packed)
+        for _ in range(_TRIES):
+            self._fetch(url, part, digest, trace.stored_bytes if packed else trace.size_bytes, packed=packed)
+            with suppress(FileNotFoundError):
+                self._make(path, part, trace, gz=gz, packed=packed)
+                return path
+            # Another process that saves the same had the part, too, and was done with it first.
+        raise InternalError(f"{part} is removed again and again")
+
+    def _make(self, path: str, part: str, trace: "TraceView", *, gz: bool, packed: bool) -> None:
+        """`path` of the whole `part`. `FileNotFoundError` when that is gone."""
         if gz is packed:
             os.replace(part, path)
-            return path
+            return
         aside = f"{part}.{os.getpid()}"
         try:
             if gz:
@@ -75,8 +85,8 @@ class TraceFiles:
         finally:
             if os.path.lexists(aside):
                 os.unlink(aside)
-        os.unlink(part)
-        return path
+        with suppress(FileNotFoundError):
+            os.unlink(part)
 
     def _fetch(self, url: str, part: str, digest: str, size: int, *, packed: bool) -> None:
         """Make `part` whole: the `size` bytes that have this digest."""
@@ -102,7 +112,8 @@ class TraceFiles:
                         raise
                     time.sleep(min(2.0, 0.1 * 2**tried))
                     continue
-            os.unlink(part)
+            with suppress(FileNotFoundError):
+                os.unlink(part)
             # A part that somebody else wrote, or a disk garbled, is fetched anew; what is damaged then is so.
             again += 1
             if not have or again > 1:

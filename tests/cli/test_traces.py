@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chisel.api import Api
 from chisel.cli import traces_end
 from chisel.cli.traces_end import line
 from chisel.client import Client
@@ -77,6 +78,29 @@ def test_a_download_that_was_given_up_goes_on_with_the_next_call(
     assert Path(client.download_trace(trace, str(tmp_path))).read_bytes() == NOISE
     assert gateway.ranges[1] > 0
     assert names(tmp_path) == ["ops.json"]
+
+
+@pytest.mark.parametrize("gz", [False, True])
+def test_two_that_save_the_same_trace_at_once_both_have_it(
+    gateway: Gateway, client: Client, tmp_path: Path, packs: bool, gz: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trace,) = client.traces(JOB_ID)
+    fetch, saved = Api.download, []
+
+    def overtaken(api: Api, *arguments: Any, **options: Any) -> Iterator[bytes]:
+        for piece in fetch(api, *arguments, **options):
+            yield piece
+            if not saved:
+                saved.append("")
+                with Client(url=gateway.url, api_key=KEY) as other:
+                    saved[0] = other.download_trace(trace, str(tmp_path), gz=gz)
+
+    monkeypatch.setattr(Api, "download", overtaken)
+    path = client.download_trace(trace, str(tmp_path), gz=gz)
+    assert saved == [path]
+    data = Path(path).read_bytes()
+    assert (gzip.decompress(data) if gz else data) == NOISE
+    assert names(tmp_path) == [Path(path).name]
 
 
 def test_a_part_that_somebody_garbled_is_fetched_anew(
