@@ -43,4 +43,5 @@ def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Traces:
     monkeypatch.setenv("KINETO_LOG_LEVEL", "6")
     monkeypatch.setenv("CHISEL_TRACE_PID", str(os.getpid()))
     monkeypatch.setattr("chisel.trace.naming._counts", {})
+    monkeypatch.setattr("chisel.trace.naming._taken", {})
     return Traces(tmp_path / "traces")

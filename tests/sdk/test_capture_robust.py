@@ -1,5 +1,7 @@
 """A decorated function is never worse off than a bare one, whatever the profiler, the disk or torch do."""
 
+import errno
+import os
 import signal
 import sys
 import threading
@@ -160,6 +162,28 @@ def test_a_call_that_is_skipped_is_counted_in_the_sidecar(traces: Traces) -> Non
     assert [decorated() for _ in range(6)] == [1] * 6
     assert traces.names() == ["f.2.json", "f.json"]
     assert [traces.sidecar(stem).call for stem in ("f", "f.2")] == [3, 4]
+
+
+def test_the_first_call_of_a_process_is_the_first_whatever_another_has_left(traces: Traces) -> None:
+    traces.path.mkdir()
+    for stem in ("f", "f.2"):  # of a process that the same script started before
+        (traces.path / f"{stem}.json").write_text("{}")
+    decorated = capture_trace("f")(lambda: 1)
+    assert [decorated() for _ in range(2)] == [1, 1]
+    assert [traces.sidecar(stem).call for stem in ("f.3", "f.4")] == [1, 2]
+
+
+def test_a_disk_without_room_for_the_marker_tells_of_no_death(
+    traces: Traces, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("chisel.trace.naming.os.write", full)
+    assert once(traces) == [7]
+    monkeypatch.undo()
+    assert os.listdir(traces.path) == []
+    assert "f is not traced: " in capsys.readouterr().err
 
 
 def test_only_the_ranks_that_were_asked_for(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:

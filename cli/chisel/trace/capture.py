@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, ParamSpec, TypeVar, overload
 
 P = ParamSpec("P")
@@ -200,5 +201,6 @@ def _decorate(function: object, trace_name: str | None, options: Options) -> obj
 
         return wrap(function, trace_name=trace_name, options=options)  # type: ignore[arg-type]
     except Exception as error:  # an odd Python or an odd function is no reason for a job to fail
-        sys.stderr.write(f"chisel: {function!r} is not traced: {error}\n")
+        with suppress(Exception):  # nor is a stderr that is gone
+            sys.stderr.write(f"chisel: {function!r} is not traced: {error}\n")
         return function

@@ -31,6 +31,9 @@ _FIRST_VARIABLE = "CHISEL_TRACE_PID"
 """The first process of a job that decorates something, for those that it starts."""
 
 _counts: dict[str, int] = {}
+"""The last number that was tried for a name."""
+_taken: dict[str, int] = {}
+"""How many of these were free: another process of the same name may have others."""
 _counts_lock = threading.Lock()
 
 
@@ -74,14 +77,15 @@ def base_name(name: str) -> str:
 
 
 class Place:
-    """One trace's file name, taken by a marker file until the trace is saved or given up.
+    """One trace's file name, taken by a marker file until the trace is saved or given up. `call`: for which
+    call of that name in this process.
 
     The marker keeps processes with equal names apart, and one that is left over tells that its
     process died while it recorded.
     """
 
-    def __init__(self, *, directory: str, base: str, number: int) -> None:
-        self.number = number
+    def __init__(self, *, directory: str, base: str, number: int, call: int) -> None:
+        self.call = call
         stem = base if number == 1 else f"{base}.{number}"
         hidden = os.path.join(directory, f".{stem}")
         self.path = os.path.join(directory, f"{stem}.json")
@@ -100,6 +104,9 @@ class Place:
             return False
         try:
             os.write(marker, json.dumps(facts).encode())
+        except OSError:  # a full disk: one that stays would tell of a process that died
+            self.release()
+            raise
         finally:
             os.close(marker)
         if os.path.lexists(self.path):
@@ -124,14 +131,16 @@ def take_place(directory: str, *, name: str, title: str, function: str, skip: in
     while True:
         with _counts_lock:
             number = _counts[base] = _counts.get(base, 0) + 1
-        place = Place(directory=directory, base=base, number=number)
+            call = _taken.get(base, 0) + 1 + skip
+        place = Place(directory=directory, base=base, number=number, call=call)
         facts: dict[str, object] = {
             "name": title,
             "function": function,
-            "call": number + skip,
+            "call": call,
             "rank": rank()[0],
             "pid": os.getpid(),
             "started_at": time.time(),
         }
         if place.take(facts):
+            _taken[base] = _taken.get(base, 0) + 1
             return place

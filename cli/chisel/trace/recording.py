@@ -314,7 +314,7 @@ class Recording:
         try:
             if self._span is not None:
                 self._span.__exit__()
-            for name, text in self._facts.marks(self._call, ended_by, error).items():
+            for name, text in self._facts.marks(self._place.call, ended_by, error).items():
                 self._profiler.add_metadata_json(f"chisel_{name}", text)
         finally:
             stop_profiler(self._torch, self._profiler)
@@ -322,7 +322,11 @@ class Recording:
             self._say_nothing_recorded()
             return
         facts = self._facts.sidecar(
-            call=self._call, started_at=self._started_at, seconds=seconds, ended_by=ended_by, error=error
+            call=self._place.call,
+            started_at=self._started_at,
+            seconds=seconds,
+            ended_by=ended_by,
+            error=error,
         )
         facts["gpus"] = [] if self._gpus is None else self._gpus.end()
         count = save(self._profiler, self._place, facts, began=ended)
@@ -350,10 +354,6 @@ class Recording:
                 stop_profiler(self._torch, self._profiler)
         self._close()
         say(f"{self._target.name} {text}")
-
-    @property
-    def _call(self) -> int:
-        return self._place.number + self._target.options.skip
 
     def _another_starts(self) -> None:
         """The script starts a profiler of its own, which two of a process do not survive."""
