@@ -1,5 +1,6 @@
 """Kernels, operators, memory, steps, and what a summary says of its trace, by hand."""
 
+import io
 import sys
 from pathlib import Path
 from subprocess import run
@@ -11,9 +12,10 @@ from chisel_shared.traces.columns import CPU_OP
 from chisel_shared.traces.gpu import gpu_events
 from chisel_shared.traces.kernels import Key
 from chisel_shared.traces.nesting import nest
+from chisel_shared.traces.read import read
 from chisel_shared.traces.report import Op, Summary
 from chisel_shared.traces.sidecar import Gpu, Options, Sidecar
-from chisel_shared.traces.summary import summarize
+from chisel_shared.traces.summary import first_line, summarize
 from tests.support.source import ROOT
 from tests.traces.build import Trace
 
@@ -284,6 +286,18 @@ def test_notes_say_what_limits_the_reading(tmp_path: Path) -> None:
         "1 GPU events were launched before the recording began and are in none of the times",
         "1 operators outlast the one around them; they are cut at its end.",
     ]
+
+
+def test_of_a_file_that_ends_before_its_gpu_events_nothing_is_said_about_the_gpu() -> None:
+    trace = Trace()
+    trace.python("train.py(7): loop", 0, 100)
+    trace.op("aten::mm", 0, 50)
+    trace.kernel(20, 5, launch=10)
+    whole = trace.data()
+    found = summarize(read(io.BytesIO(whole[: whole.index(b'"kernel"')])))
+    assert (found.gpu.events, found.trace.truncated, found.findings) == (0, True, ())
+    assert "It ends before its GPU events, so what the GPU did is unknown." in found.notes
+    assert first_line(found) == "cut off before any GPU work: 100 % of the call in loop at train.py:7"
 
 
 def test_lists_are_cut_but_counted() -> None:

@@ -52,7 +52,9 @@ def _gpu(found: Summary, paper: Paper) -> list[str]:
     gpu = found.gpu
     wall = words.time(found.trace.wall_us)
     if not gpu.events:
-        return paper.wrapped(f"no GPU work was recorded in {wall}", first="GPU  ", then="     ")
+        cut = found.trace.truncated
+        said = "the file ends before any GPU work, after" if cut else "no GPU work was recorded in"
+        return paper.wrapped(f"{said} {wall}", first="GPU  ", then="     ")
     of_wall = (
         f", {words.share(gpu.busy_us / found.trace.wall_us)} of the call's {wall}" if _one(found) else ""
     )

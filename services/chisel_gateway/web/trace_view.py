@@ -70,7 +70,9 @@ def others(found: Sequence[TraceView]) -> str:
 def _gpu(found: Summary) -> str:
     gpu = found.gpu
     if not gpu.events:
-        return f"<p>No GPU work was recorded in {words.time(found.trace.wall_us)}.</p>"
+        cut = found.trace.truncated
+        said = "The file ends before any GPU work, after" if cut else "No GPU work was recorded in"
+        return f"<p>{said} {words.time(found.trace.wall_us)}.</p>"
     parts = [part for part in (*words.busy(found), *words.idle(found)) if part[1]]
     whole = sum(us for _, us in parts) or 1.0
     at, bars, key = 0.0, "", ""

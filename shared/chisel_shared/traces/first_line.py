@@ -71,6 +71,8 @@ def recorded(trace: TraceInfo) -> set[str]:
 
 
 def _cpu_line(summary: Summary) -> str:
+    # torch writes GPU events last.
+    nothing = "cut off before any GPU work" if summary.trace.truncated else "no GPU work"
     line = next((frame for frame in summary.cpu if frame.file), None)
     if (
         line is not None
@@ -78,10 +80,10 @@ def _cpu_line(summary: Summary) -> str:
         and line.us >= WORTH_SHARE * summary.trace.wall_us
     ):
         share = percent(line.us / summary.trace.wall_us)
-        return f"no GPU work: {share} of the call in {_where(line, None)}"
+        return f"{nothing}: {share} of the call in {_where(line, None)}"
     ops = [op for op in summary.ops if op.cpu_self_us > 0]
     if not ops:
-        return f"no GPU work in {duration(summary.trace.wall_us)}, and no operator that took time"
+        return f"{nothing} in {duration(summary.trace.wall_us)}, and no operator that took time"
     most = max(ops, key=lambda op: op.cpu_self_us)
     whole = sum(op.cpu_self_us for op in ops)
-    return f"no GPU work: {most.name} took {percent(most.cpu_self_us / whole)} of the operators' CPU time"
+    return f"{nothing}: {most.name} took {percent(most.cpu_self_us / whole)} of the operators' CPU time"

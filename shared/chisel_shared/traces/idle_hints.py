@@ -25,7 +25,7 @@ OPTIMIZER_IDLE_SHARE = 0.05
 
 
 def no_gpu(facts: Facts) -> Finding | None:
-    if facts.time.events or facts.time.orphans or not facts.columns.events:
+    if facts.time.events or facts.time.orphans or not facts.columns.events or facts.gpu_is_cut_off:
         return None
     most = max(facts.ops, key=lambda op: op.cpu_self_us, default=None)
     evidence = ["0 GPU events"]
@@ -43,7 +43,7 @@ def no_gpu(facts: Facts) -> Finding | None:
 
 def slow_line(facts: Facts) -> Finding | None:
     """Without GPU work: the line of Python in which most of the call went by."""
-    lines = [frame for frame in facts.cpu if frame.file]
+    lines = [frame for frame in facts.cpu if frame.file and not facts.gpu_is_cut_off]
     if lines and lines[0].name in recorded(facts.trace):
         return None  # that the call is in itself says nothing
     if not lines or lines[0].us < SLOW_LINE_SHARE * facts.trace.wall_us:

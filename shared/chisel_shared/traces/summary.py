@@ -103,6 +103,8 @@ def _notes(facts: Facts, called: Attribution) -> tuple[str, ...]:
     notes = []
     if columns.truncated:
         notes.append("The file ends in the middle: this covers the whole events before the cut.")
+    if facts.gpu_is_cut_off:
+        notes.append("It ends before its GPU events, so what the GPU did is unknown.")
     if columns.damaged:
         notes.append(f"{columns.damaged:,} entries of the file could not be read and are left out.")
     if facts.trace.cold:
