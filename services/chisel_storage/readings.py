@@ -20,7 +20,7 @@ from chisel_shared.contract.files import FileKind
 from chisel_shared.runtime.failpoints import failpoint
 from chisel_shared.runtime.logs import Log
 from chisel_shared.runtime.service import every
-from chisel_shared.traces.report import SCHEMA, Summary
+from chisel_shared.traces.report import SCHEMA
 from chisel_storage.blobs import Blobs, file_key
 from chisel_storage.summarize import MOST_BYTES, Summarized
 from chisel_storage.trace_store import MOST_TRIES, Due, Read, TraceStore
@@ -100,19 +100,11 @@ def reading_of(done: Summarized) -> Read:
         truncated=trace.truncated,
         events=trace.events,
         wall_us=trace.wall_us,
-        gpu_busy=busy_share(summary),
+        gpu_busy=summary.busy_share,
         cold=trace.cold,
         finding=_short(done.line),
         summary=msgspec.json.encode(summary),
     )
-
-
-def busy_share(summary: Summary) -> float | None:
-    """The part of the recorded call in which its GPUs were busy, as a mean over them; None without any."""
-    devices, wall_us = len(summary.devices), summary.trace.wall_us
-    if not devices or not summary.gpu.events or wall_us <= 0:
-        return None
-    return min(1.0, summary.gpu.busy_us / (wall_us * devices))
 
 
 class Readings:

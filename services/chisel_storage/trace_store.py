@@ -266,7 +266,7 @@ def view_of(job_id: JobId, row: dict[str, Any]) -> TraceView:
         state = TraceState.PARTIAL if row["truncated"] else TraceState.READY
     reason = row["reason"] if stored else row["capture_reason"]
     if state is TraceState.PARTIAL:
-        reason = "the file ends in the middle: what follows covers its beginning"
+        reason = "the file ends in the middle, and what was read is its beginning"
     return TraceView(
         job_id=job_id,
         attempt=row["attempt"],

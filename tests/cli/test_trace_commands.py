@@ -92,6 +92,16 @@ def test_what_is_no_trace_is_refused(offline: Command, command: list[str]) -> No
     assert "chisel: broken.json cannot be read: " in done.stderr
 
 
+def test_a_file_is_a_list_of_one(offline: Command) -> None:
+    done = offline("trace", "ls", save(offline, "step.2.json", made()))
+    assert (done.status, done.stderr) == (0, "")
+    row = done.stdout.decode().splitlines()[1].split()
+    assert (row[:2], row[-5:]) == (["step", "2"], ["50.0", "%", "1.00", "ms", "ready"])
+    (offline.project / "cut.json").write_bytes(made().data()[:-40])
+    cut = offline("trace", "ls", "cut.json", "--json")
+    assert (cut.status, json.loads(cut.stdout)[0]["state"]) == (4, "partial")
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [
@@ -101,9 +111,10 @@ def test_what_is_no_trace_is_refused(offline: Command, command: list[str]) -> No
         (["diff", "step.json", "nothing.json"], 3),
         (["ranks", "nothing.json"], 3),
         (["diff", "step.json", "step.json", "--fail-over", "much"], 2),
-        (["ls", "step.json"], 2),
+        (["ls", "nothing.json"], 3),
         (["download", "step.json"], 2),
         (["summary", "step.json", "--top", "x"], 2),
+        (["summary", "step.json", "--top", "-3"], 2),
         (["ranks", "step.json"], 2),
     ],
 )
@@ -339,6 +350,14 @@ def test_a_slice_is_a_trace_of_its_own(offline: Command) -> None:
     assert 0 < told["events"] < told["of"]
 
 
+def test_a_slice_of_a_cut_trace_says_so(offline: Command) -> None:
+    (offline.project / "cut.json").write_bytes(stepped().data()[:-200])
+    done = offline("trace", "slice", "cut.json", "--steps", "1", "-o", "part.json")
+    assert (done.status, done.stdout) == (4, b"part.json\n")
+    assert "cut.json is cut off" in done.stderr
+    assert offline("trace", "summary", "part.json").status == 0
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -350,7 +369,7 @@ def test_a_slice_is_a_trace_of_its_own(offline: Command) -> None:
         (["--from", "ten"], 2, "a moment of a trace is written like"),
         (["--from", "2ms", "--to", "1ms"], 2, "is not before"),
         (["--steps", "1", "-o", "step.json"], 2, "is the trace itself"),
-        (["--steps", "1", "-o", "no/such/folder.json"], 3, "cannot be opened"),
+        (["--steps", "1", "-o", "no/such/folder.json"], 2, "there is no folder no/such"),
     ],
 )
 def test_a_slice_of_nothing_is_refused(offline: Command, words: list[str], status: int, said: str) -> None:
@@ -369,6 +388,12 @@ def test_a_trace_is_saved_as_a_flame_graph(job: Gateway, chisel: Command, tmp_pa
     assert ";train.py(12): step" in (out / "step.folded.txt").read_text()
     assert chisel("trace", "download", JOB_ID, "step", "-o", str(out), "--speedscope").status == 0
     assert json.loads((out / "step.speedscope.json").read_bytes())["exporter"] == "chisel"
+
+
+def test_a_file_is_saved_as_a_flame_graph(offline: Command) -> None:
+    done = offline("trace", "download", save(offline, "step.json", stepped()), "--folded", "-o", "graphs")
+    assert (done.status, done.stdout) == (0, b"graphs/step.folded.txt\n")
+    assert ";train.py(12): step" in (offline.project / "graphs/step.folded.txt").read_text()
 
 
 def test_a_download_of_what_is_not_stored_says_so(job: Gateway, chisel: Command) -> None:

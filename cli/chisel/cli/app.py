@@ -114,10 +114,11 @@ def _option(option: Option) -> inspect.Parameter:
     if not option.metavar:
         switch = typer.Option(*option.names, metavar="", help=option.help)
         return _parameter(option.key, Annotated[bool, switch], False)
-    shown = typer.Option(*option.names, help=option.help, metavar=option.metavar)
     if option.number:
+        shown = typer.Option(*option.names, help=option.help, metavar=option.metavar, min=0)
         kind = int if option.default is not None else int | None
         return _parameter(option.key, Annotated[kind, shown], option.default)
+    shown = typer.Option(*option.names, help=option.help, metavar=option.metavar)
     return _parameter(option.key, Annotated[str | None, shown], option.default)
 
 

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 from chisel.cli import listing, wording
 from chisel.cli.trace_sources import order
+from chisel_shared.contract.ids import Digest, JobId
 from chisel_shared.contract.messages import TraceView
 from chisel_shared.contract.traces import Reading, TraceState
 from chisel_shared.traces import words
+from chisel_shared.traces.first_line import first_line
+from chisel_shared.traces.report import Summary
 
 _HEADING: tuple[str, ...] = (
     "TRACE", "ATTEMPT", "CALL", "RANK", "EVENTS", "SIZE", "GPU BUSY", "WALL", "STATE",
@@ -15,10 +18,7 @@ _HEADING: tuple[str, ...] = (
 
 def traces(found: Sequence[TraceView], *, width: int) -> str:
     """The table of `chisel trace ls`, in the order they were taken. Several attempts are told apart."""
-    rows: list[tuple[str, ...]] = [
-        ("TRACE", "ATTEMPT", "CALL", "RANK", "EVENTS", "SIZE", "GPU BUSY", "WALL", "STATE")
-    ]
-    rows += [_row(trace) for trace in sorted(found, key=lambda trace: (trace.attempt, *order(trace)))]
+    rows = [_HEADING, *map(_row, sorted(found, key=lambda trace: (trace.attempt, *order(trace))))]
     if len({trace.attempt for trace in found}) < 2:
         rows = [(row[0], *row[2:]) for row in rows]
     if all(row[-6] == "-" for row in rows[1:]):  # no ranks
@@ -39,6 +39,31 @@ def _row(trace: TraceView) -> tuple[str, ...]:
         "-" if trace.gpu_busy is None else words.share(trace.gpu_busy),
         "-" if trace.wall_us is None else words.time(trace.wall_us),
         state(trace),
+    )
+
+
+def of_file(name: str, size_bytes: int, found: Summary) -> TraceView:
+    """A file of this machine as a row of the table: it has no job, and no attempt."""
+    trace = found.trace
+    sidecar = trace.sidecar
+    return TraceView(
+        job_id=JobId(""),
+        attempt=0,
+        name=name,
+        size_bytes=size_bytes,
+        sha256=Digest(""),
+        state=TraceState.PARTIAL if trace.truncated else TraceState.READY,
+        reason="the file ends in the middle" if trace.truncated else "",
+        call=sidecar.call if sidecar else None,
+        rank=trace.rank,
+        function=sidecar.function if sidecar else "",
+        started_at=(sidecar.started_at or None) if sidecar else None,
+        reading=Reading.DONE,
+        events=trace.events,
+        wall_us=trace.wall_us,
+        gpu_busy=found.busy_share,
+        cold=trace.cold,
+        finding=first_line(found),
     )
 
 

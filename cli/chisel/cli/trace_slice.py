@@ -6,6 +6,7 @@ from pathlib import Path
 from chisel.cli import wording
 from chisel.cli.render import Screen
 from chisel.cli.trace_desk import Desk, columns_of, parse, reading, statuses
+from chisel.cli.trace_sources import NotWhole
 from chisel.cli.values import UsageError
 from chisel_shared.traces import words
 
@@ -33,6 +34,8 @@ def slice_trace(
         target = Path(output or f"{words.stem(file.name)}.slice.json.gz")
         if target.exists() and target.samefile(file.path):
             raise UsageError(f"{target} is the trace itself: name another file with --output")
+        if not target.parent.is_dir():
+            raise UsageError(f"there is no folder {target.parent} to save {target.name} in")
         with reading(file):
             from chisel_shared.traces.columns import CATEGORIES
             from chisel_shared.traces.slice import ALIASES, SliceError, write_slice
@@ -52,6 +55,9 @@ def slice_trace(
     else:
         screen.result(str(target))
         screen.say(f"{done.events:,} of {done.of:,} events, {wording.size(target.stat().st_size)}")
+    if done.cut:
+        screen.error(f"{file.name} is cut off: the slice has whole events before the cut")
+        return NotWhole.exit_code
     return 0
 
 

@@ -2,10 +2,10 @@
 
 from chisel.cli.entry import AS_JSON, Argument, Command, Option
 
-_JOB = Argument("job", "A job's id, the beginning of one, or @last.")
-_STATUSES = (
-    " Exits with 3 when there is no such trace, and with 4 when it is not whole: what could be read is shown."
-)
+_STATUS = "\n\nExits with 3 when there is no such trace, and with 4 when it is not"
+_STATUSES = _STATUS + " whole: what could be read is shown."
+_SLICED = _STATUS + " whole: the slice is of what could be read."
+_STORED = _STATUS + " stored: on its way, or lost."
 _WHICH = (
     "A file, a job, or JOB/TRACE, where TRACE is a name such as train_step, train_step.2 or train_step.rank1."
 )
@@ -20,9 +20,9 @@ def _top(default: int | None, help: str) -> Option:
 TRACE_COMMANDS = (
     Command(
         "ls",
-        "List the traces of a job: what they are of, how busy the GPU was, and where they are.",
+        "List the traces of a job, or a file: what they are of, how busy the GPU was, and where they are.",
         "trace:ls",
-        (_JOB,),
+        (Argument("job", "A job, or JOB/TRACE, or a file."),),
         (AS_JSON,),
         examples=("chisel trace ls @last", "chisel trace ls 3k9x/train_step"),
     ),
@@ -45,7 +45,7 @@ TRACE_COMMANDS = (
     Command(
         "open",
         "Show a trace in Perfetto: at ui.perfetto.dev, whose page takes it from this machine, or with"
-        " --offline in the backend's own copy." + _STATUSES,
+        " --offline in the backend's own copy." + _STORED,
         "trace_open:open_trace",
         (_TRACE,),
         (
@@ -63,7 +63,7 @@ TRACE_COMMANDS = (
     Command(
         "diff",
         "Compare B with A, each a file, a job or a job's trace with all its calls: by how much, where, and"
-        " whether that is more than chance. Exits with 1 when --fail-over says so." + _STATUSES,
+        " whether that is more than chance." + _STATUSES + " With 1 when --fail-over says so.",
         "trace_reports:diff",
         (Argument("a", "The one to compare with, as for summary."), Argument("b", "The other one.")),
         (
@@ -102,7 +102,7 @@ TRACE_COMMANDS = (
     Command(
         "slice",
         "Save a part of a trace as a trace of its own: some steps, a stretch of time, or all without what"
-        " makes it large." + _STATUSES,
+        " makes it large." + _SLICED,
         "trace_slice:slice_trace",
         (_TRACE,),
         (
@@ -121,9 +121,12 @@ TRACE_COMMANDS = (
     ),
     Command(
         "download",
-        "Save the newest traces of a job as files. A download that broke goes on where it was.",
+        "Save the newest traces of a job as files. A download that broke goes on where it was." + _STORED,
         "trace:download",
-        (_JOB, Argument("name", "One trace; all without this.", optional=True)),
+        (
+            Argument("job", "A job's id, the beginning of one, or @last; a file for a flame graph."),
+            Argument("name", "One trace; all without this.", optional=True),
+        ),
         (
             Option(("--output", "-o"), "The directory to save in.", "DIR", default="."),
             Option(("--raw",), "As JSON, which is also what is saved without any of these."),

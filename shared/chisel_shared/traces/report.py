@@ -203,6 +203,14 @@ class Summary(msgspec.Struct, frozen=True):
     """What limits the reading: a cut file, operators hidden in graphs, spans that overlap."""
     schema: int = SCHEMA
 
+    @property
+    def busy_share(self) -> float | None:
+        """The part of the recorded call in which its GPUs were busy, a mean over them; None without any."""
+        devices, wall_us = len(self.devices), self.trace.wall_us
+        if not devices or not self.gpu.events or wall_us <= 0:
+            return None
+        return min(1.0, self.gpu.busy_us / (wall_us * devices))
+
 
 # Comparing
 
@@ -261,7 +269,7 @@ class Diff(msgspec.Struct, frozen=True):
     verdict: str
     p: float | None
     basis: str
-    """What the verdict rests on, in words: `3 warm captures each`, `indicative: 1 capture each`."""
+    """What the verdict rests on, in words: `indicative: 1 capture each`, or the captures and their test."""
     warnings: tuple[str, ...]
     """Why the two may not be comparable."""
     changes: tuple[Change, ...]

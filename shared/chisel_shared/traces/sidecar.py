@@ -49,7 +49,7 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
     function: str = ""
     file: str = ""
     call: int = 1
-    """Of this name in this process; the first is cold."""
+    """Of this name in this process, those that were skipped included; the first is cold."""
     rank: int | None = None
     world_size: int | None = None
     pid: int = 0

@@ -42,6 +42,8 @@ class Sliced:
     """Written."""
     of: int
     """In the whole trace."""
+    cut: bool
+    """The trace ends in the middle: this is of the whole events before that."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _write(file: BinaryIO, target: BinaryIO, stretch: Stretch | None, dropped: C
     for key, value in entries.metadata.items():
         target.write(b",\n" + json.dumps(key).encode() + b": " + encoded(value))
     target.write(b"}\n")
-    return Sliced(kept, count)
+    return Sliced(kept, count, entries.truncated)
 
 
 def _kept(entry: msgspec.Raw, stretch: Stretch | None, dropped: Collection[str]) -> Iterator[bytes]:

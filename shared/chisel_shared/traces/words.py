@@ -3,7 +3,7 @@
 import re
 
 from chisel_shared.traces.report import Summary, TraceInfo
-from chisel_shared.traces.wording import duration, short_kernel
+from chisel_shared.traces.wording import duration, short_kernel, times
 
 _UNITS = (("µs", 1.0), ("ms", 1e3), ("s", 1e6))
 _BYTES = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
@@ -51,8 +51,8 @@ def change(part: float | None) -> str:
     return f"{'-' if part < 0 else '+'}{abs(part):.1%}".replace("%", " %")
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+count = times
+"""`1 kernel`, `2,000 kernels`."""
 
 
 def stem(name: str) -> str:
