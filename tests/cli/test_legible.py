@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -65,7 +66,7 @@ def test_no_name_of_a_trace_reaches_the_terminal_as_an_escape(
             trace.op(EVIL, at, 400)
             trace.python(f"{EVIL}/train.py(3): {EVIL}", at, 500)
             trace.kernel(at + 300, 50, launch=at + 200, name=EVIL)
-            waits = {"Collective name": EVIL}
+            waits: dict[str, Any] = {"Collective name": EVIL}
             trace.kernel(at + 400, 50, launch=at + 300, name=f"nccl{EVIL}", stream=8, **waits)
             trace.allocate(at + 100, 1 << 20, at << 20, address=at)
         path = tmp_path / f"{EVIL.replace('/', '')}.rank{rank}.json"

@@ -96,7 +96,7 @@ def test_a_file_is_a_list_of_one(offline: Command) -> None:
     done = offline("trace", "ls", save(offline, "step.2.json", made()))
     assert (done.status, done.stderr) == (0, "")
     row = done.stdout.decode().splitlines()[1].split()
-    assert (row[:2], row[-5:]) == (["step", "2"], ["50.0", "%", "1.00", "ms", "ready"])
+    assert (row[:2], row[-5:]) == (["step.2.json", "2"], ["50.0", "%", "1.00", "ms", "ready"])
     (offline.project / "cut.json").write_bytes(made().data()[:-40])
     cut = offline("trace", "ls", "cut.json", "--json")
     assert (cut.status, json.loads(cut.stdout)[0]["state"]) == (4, "partial")

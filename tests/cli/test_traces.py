@@ -85,7 +85,8 @@ def test_two_that_save_the_same_trace_at_once_both_have_it(
     gateway: Gateway, client: Client, tmp_path: Path, packs: bool, gz: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (trace,) = client.traces(JOB_ID)
-    fetch, saved = Api.download, []
+    fetch = Api.download
+    saved: list[str] = []
 
     def overtaken(api: Api, *arguments: Any, **options: Any) -> Iterator[bytes]:
         for piece in fetch(api, *arguments, **options):
