@@ -21,6 +21,9 @@ log = Log("chisel.agent.captures")
 MOST_CAPTURES = 500
 """Of one attempt; further ones are not looked at. So many can be listed in one message."""
 
+MOST_REFUSED = 10
+"""Names that cannot travel: the first ones are told. A job can make any number of them."""
+
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What was a file could be a link to what the job may not read, or a pipe by now.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -39,7 +42,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """Trace files by name; markers by the name of the trace that is to come; names that cannot travel."""
+    """Trace files by name; markers by the name of the trace that is to come; some names that cannot travel."""
 
     files: dict[str, Mark] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
@@ -131,7 +134,8 @@ def _sort(entry: "os.DirEntry[str]", seen: Seen) -> None:
             seen.open.add(trace)
     elif name.endswith(_TRACE) and not name.endswith(sidecar.SUFFIX) and not name.startswith("."):
         if not is_file_name(name):
-            seen.refused.add(name)
+            if len(seen.refused) < MOST_REFUSED:
+                seen.refused.add(name)
         elif entry.is_file(follow_symlinks=False):
             status = entry.stat(follow_symlinks=False)
             seen.files[name] = (status.st_size, status.st_mtime_ns)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from chisel_agent.bundles import retrying
-from chisel_agent.capture_folder import CaptureFolder, Seen
+from chisel_agent.capture_folder import MOST_REFUSED, CaptureFolder, Seen
 from chisel_agent.captures import GIVEN_UP, Captures, Reports
 from chisel_agent.outgoing import OutgoingTrace
 from chisel_agent.packing import Moved, Packed, Packing, TooLargeToStore, pieces
@@ -116,7 +116,7 @@ class TraceUploads:
     def _look(self) -> list[tuple[str, Mark]]:
         """Take in what is there; the files that are to be uploaded."""
         seen = self._folder.look()
-        for name in seen.refused - self._refused:
+        for name in sorted(seen.refused - self._refused)[: MOST_REFUSED - len(self._refused)]:
             self._refused.add(name)
             log.warning("trace_name_refused", name=name)
         pending = []

@@ -29,6 +29,19 @@ async def test_only_whole_plain_files_are_traces(backend: Backend, tmp_path: Pat
     assert (made.count, made.late, made.lost) == (1, 0, 0)
 
 
+async def test_names_that_cannot_travel_do_not_fill_the_log(
+    backend: Backend, tmp_path: Path, traces: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = uploads(backend, tmp_path)
+    for round_ in range(3):
+        for number in range(200):
+            (traces / f"{round_} {number}.json").write_text("no")
+        save(traces, f"whole{round_}")
+        await made.upload_all()
+    assert len(backend.kept) == 3
+    assert 0 < caplog.messages.count("trace_name_refused") <= 10
+
+
 async def test_a_folder_that_is_a_link_has_no_traces(backend: Backend, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
