@@ -9,15 +9,19 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from chisel_shared.traces.report import Summary
 from chisel_shared.traces.sidecar import Sidecar
 from chisel_shared.traces.sidecar import decode as decode_sidecar
+from chisel_shared.traces.words import cut as cut_text
 
 MOST_BYTES = 64 << 10
 """Of a summary as JSON: its lists are cut until it fits."""
+_MOST_CHARS = 1000
+"""Of a text in it. A trace may name a kernel with megabytes."""
 _NICE = 10
 _LISTS = ("kernels", "ops", "memory", "steps", "devices", "findings", "notes")
 
@@ -31,7 +35,9 @@ class Summarized(msgspec.Struct, frozen=True):
 
 
 def cut(summary: Summary, most_bytes: int = MOST_BYTES) -> Summary:
-    """`summary` with its longest lists halved until its JSON has at most `most_bytes`."""
+    """`summary` with the middle of its long texts left out, and its longest lists halved until its JSON has at
+    most `most_bytes`."""
+    summary = _shortened(summary)
     while len(msgspec.json.encode(summary)) > most_bytes:
         sizes = {name: len(msgspec.json.encode(getattr(summary, name))) for name in _LISTS}
         for name in ("gaps", "frames"):
@@ -47,6 +53,17 @@ def cut(summary: Summary, most_bytes: int = MOST_BYTES) -> Summary:
             half = getattr(summary, largest)
             summary = msgspec.structs.replace(summary, **{largest: half[: len(half) // 2]})
     return summary
+
+
+def _shortened(value: Any) -> Any:
+    if type(value) is str:
+        return cut_text(value, _MOST_CHARS)
+    if type(value) in (list, tuple):
+        return type(value)(map(_shortened, value))
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _shortened(getattr(value, name)) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **fields)
+    return value
 
 
 def _sidecar(data: bytes) -> Sidecar | None:
@@ -67,11 +84,11 @@ def main(path: str, name: str, memory_bytes: str, cpu_seconds: str) -> None:
         from chisel_shared.traces.summary import first_line, summarize
 
         summary = summarize(Path(path), name=name, sidecar=_sidecar(sys.stdin.buffer.read()))
-        done = Summarized(summary=cut(summary), line=first_line(summary))
+        done = Summarized(summary=cut(summary), line=cut_text(first_line(summary), _MOST_CHARS))
     except MemoryError:
         done = Summarized(unreadable=f"reading it takes more than {int(memory_bytes) >> 20:,} MiB of memory")
     except (ValueError, OSError) as error:
-        done = Summarized(unreadable=str(error))
+        done = Summarized(unreadable=cut_text(str(error), _MOST_CHARS))
     sys.stdout.buffer.write(msgspec.json.encode(done))
 
 

@@ -1,5 +1,6 @@
 """Reading traces in a process of its own: whatever that process does, the service goes on."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -64,6 +65,23 @@ async def test_the_limit_of_memory_is_the_readers_own(tmp_path: Path) -> None:
     read = await Reader(limits=limits).read(path, "x.json", b"")
     assert read.summary is None
     assert read.reason
+
+
+async def test_names_of_megabytes_are_cut_and_the_rest_is_read(tmp_path: Path) -> None:
+    """By the real program."""
+    path = tmp_path / "x.json"
+    named = [
+        {"ph": "X", "cat": cat, "name": cat * 300_000} for cat in ("kernel", "cpu_op", "python_function")
+    ]
+    events = [one | {"ts": 1000 * at, "dur": 5, "args": {}} for one in named for at in range(3)]
+    path.write_text(json.dumps({"traceEvents": events}))
+    read = await Reader(limits=Limits(memory_bytes=1 << 30, seconds=60.0)).read(path, "x.json", b"")
+    assert (read.reason, read.events) == ("", 9)
+    summary = msgspec.json.decode(read.summary or b"", type=Summary)
+    assert len(read.summary or b"") < summarize.MOST_BYTES
+    assert summary.kernels[0].name.startswith("kernelkernel")
+    assert 100 < len(summary.kernels[0].name) < 2000
+    assert 0 < len(read.finding) < 2000
 
 
 # In the service
