@@ -42,7 +42,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """Trace files by name; markers by the name of the trace that is to come; some names that cannot travel."""
+    """Trace files by name; markers by the name of the trace to come; some names that cannot travel."""
 
     files: dict[str, Mark] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)

@@ -35,8 +35,8 @@ class Summarized(msgspec.Struct, frozen=True):
 
 
 def cut(summary: Summary, most_bytes: int = MOST_BYTES) -> Summary:
-    """`summary` with the middle of its long texts left out, and its longest lists halved until its JSON has at
-    most `most_bytes`."""
+    """`summary` with the middle of its long texts left out, and its longest lists halved until its JSON
+    has at most `most_bytes`."""
     summary = _shortened(summary)
     while len(msgspec.json.encode(summary)) > most_bytes:
         sizes = {name: len(msgspec.json.encode(getattr(summary, name))) for name in _LISTS}
