@@ -67,21 +67,32 @@ def _origin(function: Any) -> tuple[str, str]:
 
 def _compiling() -> Callable[[], bool]:
     """Tells whether torch.compile reads the function, which then runs untraced: what is compiled of it must
-    not depend on us."""
+    not depend on us. To torch.compile it is true, to Python always false, and as quick as that."""
     compiler = getattr(sys.modules.get("torch"), "compiler", None)
-    asks = getattr(compiler, "is_compiling", None)
-    return asks if callable(asks) else lambda: False
+    asks = getattr(compiler, "is_dynamo_compiling", None) or getattr(compiler, "is_compiling", None)
+    return asks if callable(asks) else _compiling_by_now
+
+
+def _compiling_by_now() -> bool:
+    """The same where torch is loaded after something was decorated. torch.compile reads this too."""
+    asks = getattr(getattr(sys.modules.get("torch"), "compiler", None), "is_compiling", None)
+    return asks is not None and bool(asks())
 
 
 def _plain(function: Callable[..., Any], target: Target) -> Callable[..., Any]:
     # torch.jit.script reads the source of the function and looks its names up in whatever it is given: first
     # among what this closes over, so these have names that no script has, then in its globals.
     _chisel_compiling, _chisel_process, _chisel_target, _chisel_call = _compiling(), Process, target, function
+    _chisel_by_now, _chisel_choose = _compiling_by_now, _compiling
 
     def traced(*args: Any, **kwargs: Any) -> Any:
+        nonlocal _chisel_compiling
         if _chisel_compiling() or (_chisel_target.spent and _chisel_process.open is None):
             return _chisel_call(*args, **kwargs)
-        recording = _chisel_target.begin()
+        # torch.export runs what it reads.
+        recording = None if _chisel_by_now() else _chisel_target.begin()
+        if _chisel_compiling is _chisel_by_now:  # which is slow, and torch is loaded now
+            _chisel_compiling = _chisel_choose()
         if recording is None:
             return _chisel_call(*args, **kwargs)
         with recording:

@@ -282,4 +282,25 @@ print(float(torch.compile(f, backend="eager", fullgraph=True)(x)), float(f(x)))
 """,
         traces={"f": "return"},
     ),
+    "exported": Scenario(
+        code="""
+class M(torch.nn.Module):
+    @capture_trace
+    def forward(self, y): return (y @ y).sum()
+program = torch.export.export(M(), (x,), strict=False)
+print([str(node.target) for node in program.graph.nodes], float(M()(x)))
+""",
+        traces={"forward": "return"},
+    ),
+    "compiled-by-a-late-torch": Scenario(
+        before="from chisel import capture_trace\n",
+        code="""
+@capture_trace
+def f(y): return (y @ y).sum()
+import torch
+x = torch.ones(8, 8)
+print(float(torch.compile(f, backend="eager", fullgraph=True)(x)), float(f(x)))
+""",
+        traces={"f": "return"},
+    ),
 }
