@@ -69,3 +69,10 @@ def chisel(gateway: Gateway, tmp_path: Path) -> Command:
     (tmp_path / "home").mkdir()
     (project / "hello.py").write_text("print('hello')\n")
     return Command(home=tmp_path / "home", project=project, url=gateway.url)
+
+
+@pytest.fixture
+def offline(chisel: Command) -> Command:
+    """Nobody is there who could be asked."""
+    chisel.env["CHISEL_BACKEND_URL"] = "http://127.0.0.1:1"
+    return chisel
