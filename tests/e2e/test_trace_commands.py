@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from chisel_shared.traces.report import Diff, Memory, Ranks, Summary
-from tests.cli.test_trace_commands import made, stepped
+from tests.cli.test_trace_commands import made
+from tests.cli.test_trace_slice import stepped
 from tests.e2e.scripts import write
 from tests.support.cluster import Cluster
 
