@@ -95,6 +95,7 @@ class DiskParts:
                             raise StorageFull(NO_ROOM)
                         await on_thread(measure.feed, block)
                         await on_thread(write_all, descriptor, block)
+                        failpoint("upload.block")
                         unsynced += len(block)
                         if unsynced >= _SYNC_BYTES:
                             await on_thread(os.fdatasync, descriptor)

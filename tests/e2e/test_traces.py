@@ -129,6 +129,8 @@ print(hashlib.sha256(text.encode()).hexdigest(), flush=True)
 @pytest.mark.timeout(240)  # seventy megabytes are made, packed, sent and read on a machine that others use
 def test_an_upload_survives_the_death_of(victim: str, own_cluster: Cluster, tmp_path: Path) -> None:
     cluster = own_cluster
+    # With a part of it there storage stands still for as long as it takes to see that.
+    cluster.arm("storage", "upload.block:delay=5@4")
     write(tmp_path, "job.py", SDK + LARGE)
     running = cluster.spawn(["python", "-a", "large", "job.py"], cwd=tmp_path)
     parts = cluster.folder / "storage" / "parts"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from chisel_shared.traces.report import Summary
     from chisel_shared.traces.sidecar import Sidecar
 
+_AT_ONCE_BYTES = 8 << 20
+"""Of a trace that is fetched without a word about it."""
 _READING_SECONDS = 60.0
 """For so long a summary is waited for that the server is still making."""
 _LOOK_SECONDS = 0.3
@@ -126,7 +128,8 @@ class Desk:
 
     def _fetched(self, trace: "TraceView", folder: str) -> str:
         size = trace.stored_bytes or trace.size_bytes
-        self._screen.say(f"fetching {trace.name}, {wording.size(size)}", detail=True)
+        if size > _AT_ONCE_BYTES:
+            self._screen.say(f"fetching {trace.name}, {wording.size(size)}", detail=True)
         return self.client.download_trace(trace, folder, gz=True)
 
     def _sidecar(self, trace: "TraceView") -> "Sidecar | None":
