@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from chisel_agent import capture_folder
 from chisel_agent.capture_folder import CaptureFolder, Facts
 from chisel_agent.records import write_all
 from chisel_shared.contract.errors import ChiselError
@@ -77,6 +78,11 @@ class Captures:
     def told(self, name: str) -> bool:
         """Whether storage knows all that we know of it."""
         return name not in self._untold
+
+    def takes(self, name: str) -> bool:
+        """Whether it is one of the first captures of its attempt: a job that makes new ones for ever fills
+        neither our memory nor storage's tables."""
+        return name in self._known or len(self._known) < capture_folder.MOST_CAPTURES
 
     # What is seen
 

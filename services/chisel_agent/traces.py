@@ -121,10 +121,10 @@ class TraceUploads:
             log.warning("trace_name_refused", name=name)
         pending = []
         for name, mark in sorted(seen.files.items()):
-            if not self._settled.knows(name, mark):
+            if not self._settled.knows(name, mark) and self._captures.takes(name):
                 self._captures.uploading(name)
                 pending.append((name, mark))
-        for name in seen.open - seen.files.keys():
+        for name in filter(self._captures.takes, seen.open - seen.files.keys()):
             self._captures.recording(name)
         self._look_for_missing(seen)
         self._pending = len(pending)

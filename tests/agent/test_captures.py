@@ -178,3 +178,16 @@ async def test_no_more_captures_are_looked_at_than_can_be_listed(
     made = uploads(backend, tmp_path)
     await made.upload_all()
     assert (made.count, len(backend.known)) == (3, 3)
+
+
+async def test_a_job_that_begins_captures_for_ever_is_listened_to_no_longer(
+    backend: Backend, tmp_path: Path, traces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chisel_agent.capture_folder.MOST_CAPTURES", 3)
+    made = uploads(backend, tmp_path)
+    for number in range(10):
+        marker = begin(traces, f"begun.{number}")
+        await made.upload_all()
+        marker.unlink()
+    assert len(backend.known) == 3
+    assert b"begun.3" not in (tmp_path / "traces.seen").read_bytes()
