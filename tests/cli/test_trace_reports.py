@@ -89,6 +89,8 @@ def test_without_a_gpu_operators_have_their_cpu_time() -> None:
     found = msgspec.structs.replace(found, cpu=(Frame("load", "train.py", 12, 900_000.0),))
     text = Paper().written(trace_summary.summary(found, Paper()))
     assert re.search(r"TOP LINES +ms +WHERE\nload +900.00 +train.py:12", text)
+    found = msgspec.structs.replace(found, cpu=(Frame("aten::mm", "", 0, 900_000.0),))
+    assert "TOP LINES" not in Paper().written(trace_summary.summary(found, Paper()))
 
 
 def test_what_limits_the_reading_is_said_before_the_numbers() -> None:

@@ -143,7 +143,9 @@ def frame_name(gap: Gap) -> str:
 
 
 def _cpu(found: Summary, paper: Paper, top: int) -> list[str]:
-    """Without GPU work, the lines that the call itself was in."""
+    """Without GPU work, the lines that the call itself was in; without lines the operators' table says it."""
+    if not any(frame.file for frame in found.cpu):
+        return []
     worth = _LEAST_SHARE * found.trace.wall_us
     frames = [] if found.gpu.events else [frame for frame in found.cpu if frame.us >= worth][:top]
     if not frames:
