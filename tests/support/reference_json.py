@@ -43,7 +43,7 @@ SHAPES: dict[str, str] = {
     "version": "`version`",
     "config": "a list of settings, each with `setting`, `value`, `source` and `variable`",
     "doctor": "a list of checks up to the first that failed, each with `name`, `ok` and `said`",
-    "trace ls": "a list of `TraceView`",
+    "trace ls": "a list of `TraceView`; of a file one without a `job_id`",
     "trace summary": "the `Summary` of the trace; of several, of the first",
     "trace memory": "a list of `Memory`, one for each device",
     "trace diff": "a list of `Diff`, one for each name that both have",
