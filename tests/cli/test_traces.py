@@ -194,6 +194,13 @@ def test_what_is_said_of_traces(traces: tuple[TraceView, ...] | None, said: str)
     assert line(ended(JobEnd(reason=EndReason.EXIT, exit_code=0, traces=4)), traces) == said
 
 
+def test_what_is_known_of_traces_is_said_although_nobody_lists_them() -> None:
+    late = JobEnd(EndReason.EXIT, exit_code=0, traces_late=1)
+    assert line(ended(late), None) == "1 trace on the way: chisel trace ls abc"
+    some = JobEnd(EndReason.EXIT, exit_code=0, traces=2, traces_late=1, traces_lost=3)
+    assert line(ended(some), None) == "2 traces · 1 trace on the way · 3 traces lost: chisel trace ls abc"
+
+
 def test_the_end_waits_for_the_first_summary(gateway: Gateway, chisel: Command) -> None:
     gateway.script.end = JobEnd(reason=EndReason.EXIT, exit_code=0, traces=1)
     pending = (view("a.json", reading=Reading.PENDING),)

@@ -36,8 +36,10 @@ def line_of(job: JobView, ask: Callable[[float], tuple[TraceView, ...]], stopped
 def line(job: JobView, traces: tuple[TraceView, ...] | None) -> str:
     """The same, of what is known of them; with None nothing is."""
     if traces is None:
-        count = job.end.traces if job.end else 0
-        return f"{_count(count)}: chisel trace ls {job.id}"
+        end = job.end
+        counts = ((end.traces, ""), (end.traces_late, " on the way"), (end.traces_lost, " lost")) if end else ()
+        told = " · ".join(f"{_count(count)}{state}" for count, state in counts if count)
+        return f"{told}: chisel trace ls {job.id}" if told else ""
     stored = sum(trace.state in STORED for trace in traces)
     parts = [f"{_count(stored)}: chisel trace summary {job.id}"] if stored else []
     first = first_of(traces)
