@@ -236,6 +236,7 @@ def test_what_cannot_be_compared_is_said(a: dict[str, object], b: dict[str, obje
         {},
         {"torch": ""},
         {"sidecar": _CLOCKED},
+        {"sidecar": Sidecar(gpus=(Gpu(throttled=("application_clocks",)),))},
         {"sidecar": Sidecar(options=Options(with_stack=True), ended_by="steps")},
     ],
 )

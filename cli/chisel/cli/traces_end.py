@@ -37,7 +37,9 @@ def line(job: JobView, traces: tuple[TraceView, ...] | None) -> str:
     """The same, of what is known of them; with None nothing is."""
     if traces is None:
         end = job.end
-        counts = ((end.traces, ""), (end.traces_late, " on the way"), (end.traces_lost, " lost")) if end else ()
+        counts = (
+            ((end.traces, ""), (end.traces_late, " on the way"), (end.traces_lost, " lost")) if end else ()
+        )
         told = " · ".join(f"{_count(count)}{state}" for count, state in counts if count)
         return f"{told}: chisel trace ls {job.id}" if told else ""
     stored = sum(trace.state in STORED for trace in traces)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from chisel_shared.traces.report import TraceInfo
 
 _CLOCKS_APART = 0.05
+_WANTED = {"application_clocks"}
+"""Clocks that an operator has set; when they differ, `_clocks` says so."""
 
 Infos = Sequence[TraceInfo]
 
@@ -77,7 +79,7 @@ def _each(what: str, a: Infos, b: Infos, holds: Callable[[TraceInfo], bool]) -> 
 
 
 def _throttled(info: TraceInfo) -> bool:
-    return info.sidecar is not None and any(gpu.throttled for gpu in info.sidecar.gpus)
+    return info.sidecar is not None and any(set(gpu.throttled) - _WANTED for gpu in info.sidecar.gpus)
 
 
 def _shared(info: TraceInfo) -> bool:
