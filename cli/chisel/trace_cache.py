@@ -30,7 +30,7 @@ class TraceCache:
     def trim(self, keep: frozenset[str] = frozenset()) -> None:
         """Forget what is over the bound, but for the contents in `keep`."""
         entries = []
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # there is none, or none that can be read
             for entry in os.scandir(self._folder):
                 with suppress(OSError):
                     size = sum(file.stat().st_size for file in os.scandir(entry.path))

@@ -303,6 +303,17 @@ def test_jobs_are_compared_and_what_was_fetched_stays(job: Gateway, chisel: Comm
     assert len(kept) == 3
 
 
+def test_a_place_that_takes_no_file_is_a_sentence_and_no_regression(job: Gateway, chisel: Command) -> None:
+    (chisel.project / "taken").write_text("")
+    cache = chisel.home / ".chisel" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "traces").write_text("")
+    for words in (["diff", JOB_ID, JOB_ID], ["download", JOB_ID, "step", "-o", "taken/here"]):
+        done = chisel("trace", *words)
+        assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "cannot be used: Not a directory" in done.stderr
+
+
 def test_a_job_is_downloaded_in_the_form_that_is_asked_for(
     job: Gateway, chisel: Command, tmp_path: Path
 ) -> None:

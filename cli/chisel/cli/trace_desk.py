@@ -40,6 +40,12 @@ class NeedsNumpy(UserError):
     """To read a trace file here takes numpy: pip install 'chisel-gpu[trace]'"""
 
 
+class CannotKeep(UserError):
+    """A trace cannot be kept on this machine."""
+
+    exit_code = 2  # 1 is what a comparison says of a regression
+
+
 class File(NamedTuple):
     """A trace as a file of this machine. `name` is what it is called, `sidecar` what was noted beside it."""
 
@@ -57,13 +63,17 @@ class Loaded(NamedTuple):
 
 @contextmanager
 def statuses() -> Iterator[None]:
-    """What is not found ends every trace command with 3."""
+    """What is not found ends every trace command with 3, and a disk that does not take what is fetched with
+    a sentence."""
     try:
         yield
     except NoSuchTrace:
         raise
     except NotFound as error:
         raise NoSuchTrace(str(error)) from error
+    except OSError as error:
+        where = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
+        raise CannotKeep(f"{where}: {error.strerror or error}") from error
 
 
 class Desk:
