@@ -97,7 +97,8 @@ def test_no_events_are_an_empty_trace(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"   ", b"hello", b"{}", b'{"traceEvents": null}', b"\x1f\x8b", b"12", b"\0" * 99]
+    "data",
+    [b"", b"   ", b"hello", b"{}", b'{"traceEvents": null}', b"\x1f\x8b", b"12", b"\0" * 99, b"[1, 2, 3]"],
 )
 def test_what_is_no_trace_is_an_error_that_says_so(data: bytes) -> None:
     with pytest.raises(TraceError, match="no trace"):

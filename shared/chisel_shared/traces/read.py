@@ -131,6 +131,8 @@ def _read(file: Readable | BinaryIO, max_events: int, max_bytes: int) -> Columns
         builder.add(some)
         if builder.events > max_events:
             raise TraceError(f"The trace has more than {max_events:,} events, the most that are read.")
+    if events.damaged and not builder.events:
+        raise TraceError("The file is no trace: nothing in its list is an event.")
     return builder.columns(events)
 
 
