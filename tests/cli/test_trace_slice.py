@@ -1,5 +1,6 @@
 """Parts of a trace, and other forms of it: the real command, on files of this machine."""
 
+import gzip
 import json
 
 import msgspec
@@ -75,3 +76,25 @@ def test_a_file_is_saved_as_a_flame_graph(offline: Command) -> None:
     done = offline("trace", "download", save(offline, "step.json"), "--folded", "-o", "graphs")
     assert (done.status, done.stdout) == (0, b"graphs/step.folded.txt\n")
     assert ";train.py(12): step" in (offline.project / "graphs/step.folded.txt").read_text()
+
+
+def test_a_file_is_saved_compressed_and_plain_again(offline: Command) -> None:
+    name = save(offline, "step.json")
+    packed = offline("trace", "download", name, "--gz", "-o", "there")
+    assert (packed.status, packed.stdout) == (0, b"there/step.json.gz\n"), packed.stderr
+    plain = offline("trace", "download", "there/step.json.gz", "-o", "back", "--json")
+    assert json.loads(plain.stdout) == [{"name": "step.json.gz", "attempt": 0, "saved_as": "back/step.json"}]
+    data = (offline.project / name).read_bytes()
+    assert (offline.project / "back" / "step.json").read_bytes() == data
+    assert gzip.decompress((offline.project / "there" / "step.json.gz").read_bytes()) == data
+
+
+def test_a_file_is_not_saved_over_itself_nor_when_it_is_cut(offline: Command) -> None:
+    name = save(offline, "step.json.gz")
+    itself = offline("trace", "download", name, "--gz")
+    assert (itself.status, itself.stdout) == (2, b"")
+    assert "is there already" in itself.stderr
+    (offline.project / "cut.json.gz").write_bytes((offline.project / name).read_bytes()[:-20])
+    cut = offline("trace", "download", "cut.json.gz", "-o", "out")
+    assert (cut.status, cut.stdout) == (4, b"")
+    assert list((offline.project / "out").iterdir()) == []

@@ -5,6 +5,7 @@ import os
 from chisel.cli import trace_sources as sources
 from chisel.cli.legible import legible
 from chisel.cli.render import Screen
+from chisel.cli.trace_copy import copy_as
 from chisel.cli.trace_desk import Desk, load, local, parse, statuses, whole
 from chisel.cli.trace_slice import save_as
 from chisel.cli.trace_sources import Local, NotWhole, OfJob
@@ -58,10 +59,11 @@ def download(
     with statuses(), Desk(screen) as desk:
         source = parse(f"{job}/{name}" if name else job)
         if isinstance(source, Local):
-            if not flames:
-                raise UsageError(f"{job} is here already; --speedscope or --folded saves it in another form")
             file = local(source.path)
-            tell(file.name, 0, save_as(file, output, folded=folded))
+            if flames:
+                tell(file.name, 0, save_as(file, output, folded=folded))
+            else:
+                tell(file.name, 0, copy_as(file, output, gz=gz))
         else:
             for trace in _wanted(desk, source):
                 whole(trace)

@@ -124,7 +124,9 @@ TRACE_COMMANDS = (
         "Save the newest traces of a job as files. A download that broke goes on where it was." + _STORED,
         "trace:download",
         (
-            Argument("job", "A job's id, the beginning of one, or @last; a file for a flame graph."),
+            Argument(
+                "job", "A job's id, the beginning of one, or @last; a file, to save it in another form."
+            ),
             Argument("name", "One trace; all without this.", optional=True),
         ),
         (
