@@ -6,7 +6,6 @@ acknowledged, at most once a second while the job runs.
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 
 from chisel_agent import capture_folder
 from chisel_agent.capture_folder import CaptureFolder, Facts
-from chisel_agent.records import write_all
+from chisel_agent.records import append_line
 from chisel_shared.contract.errors import ChiselError
 from chisel_shared.contract.messages import AttemptRef, Capture
 from chisel_shared.contract.traces import STORED, TraceState
@@ -204,11 +203,7 @@ class Captures:
     def _write(self, name: str, facts: Facts) -> None:
         line = msgspec.json.encode([name, facts])
         try:
-            descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                write_all(descriptor, b"\n" + line + b"\n")
-            finally:
-                os.close(descriptor)
+            append_line(self._record, line)
         except OSError as error:
             log.warning("capture_not_noted", error=repr(error))
 

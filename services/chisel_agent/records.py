@@ -33,6 +33,15 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Put `line` behind what is in `path`: a line of its own, whatever one that was cut short has left."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(descriptor, b"\n" + line + b"\n")
+    finally:
+        os.close(descriptor)
+
+
 def write_aside(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Put `data` at `path` whole or not at all; mode 0600. With `durable`, it survives a power cut."""
     aside = path.with_name(path.name + ".new")

@@ -1,11 +1,10 @@
 """What has been dealt with, so that an agent's restart deals with the rest: a line of JSON for each."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from chisel_agent.records import write_all
+from chisel_agent.records import append_line
 from chisel_shared.runtime.logs import Log
 
 log = Log("chisel.agent.settled")
@@ -43,12 +42,7 @@ class Settled:
         self.outcomes[path] = outcome
         line = json.dumps([path, *outcome.mark, outcome.stored, outcome.reason]).encode()
         try:
-            descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                # A line of its own, whatever one that was cut short has left.
-                write_all(descriptor, b"\n" + line + b"\n")
-            finally:
-                os.close(descriptor)
+            append_line(self._record, line)
         except OSError as error:
             log.warning("upload_not_noted", error=repr(error))  # at worst it is uploaded twice
 
