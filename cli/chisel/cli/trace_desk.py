@@ -152,8 +152,9 @@ class Desk:
         """What the server read, when it has done so; read here where the server could not."""
         whole(trace)
         deadline = time.monotonic() + _READING_SECONDS
-        while trace.reading is Reading.PENDING and time.monotonic() < deadline:
+        if trace.reading is Reading.PENDING:
             self._screen.say(f"the server is reading {trace.name}", detail=True)
+        while trace.reading is Reading.PENDING and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
             now = self.client.traces(trace.job_id)
             trace = next(
